@@ -1,0 +1,1 @@
+"""absl binaries, configurations, data sets, metrics and figures of boltzfit."""

@@ -1,0 +1,163 @@
+"""What the binaries share: flags, one-line errors with exit status 2, provenance."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import platform
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import ConfigDict
+
+PACKAGES = ("boltzfit", "jax", "jaxlib", "jax-md", "flax", "optax", "numpy", "orbax-checkpoint")
+
+
+LOG = logging.getLogger("boltzfit")
+"""Progress of the binaries, on stderr; the libraries' own chatter stays out of it."""
+
+
+class InputError(Exception):
+    """Bad input: one line that names the file, key or flag and says what was expected."""
+
+
+@contextmanager
+def reading_input() -> Iterator[None]:
+    """Turns the errors of reading and checking input into `InputError`."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError, KeyError, AttributeError, TypeError) as error:
+        message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        raise InputError(" ".join((message or type(error).__name__).split())) from error
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags and calls `main`; bad input ends in one line and exit status 2."""
+    app.run(lambda _: _guarded(main), flags_parser=_parse_flags)
+
+
+def _guarded(main: Callable[[], None]) -> None:
+    # jax-md asks for float64 sums whatever the precision; without x64 JAX says so at each.
+    warnings.filterwarnings("ignore", message="Explicitly requested dtype float64")
+    if not flags.FLAGS["verbosity"].present:
+        absl_logging.set_verbosity(absl_logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    LOG.handlers, LOG.propagate = [handler], False
+    LOG.setLevel(logging.INFO)
+    # TF32 on new GPUs would ruin forces.
+    jax.config.update("jax_default_matmul_precision", "highest")
+    try:
+        main()
+    except InputError as error:
+        _fail(error)
+
+
+def _parse_flags(arguments: list[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(arguments)
+    except (flags.Error, ValueError, AttributeError, KeyError, TypeError, OSError) as error:
+        _fail(error)
+    if len(rest) > 1:
+        _fail(ValueError(f"unexpected argument '{rest[1]}'; flags start with --"))
+    return rest
+
+
+def _fail(error: Exception) -> None:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def provenance() -> dict[str, str]:
+    """Versions, commit and device of this process, for reports and metrics."""
+    record = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            record[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            record[package] = "not installed"
+    devices = jax.devices()
+    record["device"] = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    record["matmul precision"] = str(jax.config.jax_default_matmul_precision)
+    record["commit"] = _commit()
+    return record
+
+
+def _commit() -> str:
+    root = Path(__file__).resolve().parent.parent
+    try:
+        words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def claim_workdir(workdir: str, config: ConfigDict) -> Path:
+    """Makes the workdir, or checks that the run in it has this configuration.
+
+    Raises:
+      InputError: no workdir given, or one that holds a run of another configuration.
+    """
+    if not workdir:
+        raise InputError("--workdir is not set; expected a folder for this run")
+    path = Path(workdir)
+    record = path / "config.json"
+    text = config.to_json(indent=2, sort_keys=True)
+    with reading_input():
+        if record.exists():
+            difference = _difference(_read_record(record), json.loads(text))
+            if difference:
+                raise InputError(f"{path} holds a run of another configuration: {difference}")
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomically(record, text)
+    return path
+
+
+def read_config(workdir: str | Path) -> ConfigDict:
+    """The configuration of the run in a workdir.
+
+    Raises:
+      InputError: there is no run, or its record is damaged.
+    """
+    record = Path(workdir) / "config.json"
+    if not record.exists():
+        raise InputError(f"{record}: no such file; expected the workdir of a training run")
+    with reading_input():
+        return ConfigDict(_read_record(record))
+
+
+def _read_record(record: Path) -> dict:
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{record}: expected the JSON of a configuration ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{record}: expected the JSON of a configuration, got {type(found).__name__}")
+    return found
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _difference(old: dict, new: dict, prefix: str = "") -> str:
+    for key in sorted(old.keys() | new.keys()):
+        one, other = old.get(key), new.get(key)
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            return _difference(one, other, f"{prefix}{key}.")
+        return f"{prefix}{key} is {one!r} there and {other!r} here"
+    return ""

@@ -1,0 +1,1 @@
+"""Configurations: `get_config()` in each module."""

@@ -1,0 +1,90 @@
+"""Every default of every experiment, with its unit. The other configurations change a few."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The base configuration: SchNet, MSE, the package's GFN2-xTB ethanol."""
+    config = ConfigDict()
+    config.seed = 0  # of initial weights, batches, chains and evaluation
+    config.objective = "mse"  # mse | crmse | contrastive
+    config.potential = "schnet"
+    config.init_from = ""  # workdir whose params and optimiser moments post-training starts from
+
+    # Data: a known name or the user's own file, never both.
+    config.dataset = ConfigDict()
+    config.dataset.name = "ethanol_gfn2"
+    config.dataset.path = ""  # .npz (rMD17, MD17) or anything ASE reads
+    config.dataset.test_path = ""  # a separate file with the test frames
+    config.dataset.train = 950  # frames
+    config.dataset.validation = 50
+    config.dataset.test = 0  # 0: all that are left
+    # file | random | an .npz with train, validation, test indices; empty: the set's own, else random
+    config.dataset.split = ""
+    config.dataset.energy_unit = ""  # eV | kcal/mol | hartree; empty: the format's own
+    config.dataset.length_unit = ""  # angstrom | bohr
+    config.dataset.force_unit = ""  # such as kcal/mol/angstrom
+    config.dataset.temperature = 500.0  # K, at which the frames were sampled
+
+    # Potentials.
+    config.schnet = ConfigDict()
+    config.schnet.n_features = 64
+    config.schnet.n_filters = 64
+    config.schnet.n_interactions = 3
+    config.schnet.n_gaussians = 25
+    config.schnet.cutoff = 5.0  # Å
+    config.zbl = ConfigDict()
+    config.zbl.enabled = False  # a short-range repulsive prior under the network
+    config.zbl.reach = 1.0  # in sums of covalent radii
+
+    # Objectives.
+    config.mse = ConfigDict()
+    config.mse.energy_weight = 0.05  # 1/eV², per molecule
+    config.mse.force_weight = 0.95  # Å²/eV²
+    config.crmse = ConfigDict()
+    # λ on β(⟨U⟩_ref − ⟨U⟩_chains), beside the weights above with energies in eV.
+    config.crmse.weight = 0.0056
+    config.contrastive = ConfigDict()
+    config.contrastive.sampler = "mala"  # what makes the negatives: mala | baoab | ula
+    config.contrastive.n_chains = 64
+    config.contrastive.n_steps = 200  # K, between two updates
+    config.contrastive.restart_fraction = 0.05  # of the chains, from data, at each update
+    config.contrastive.burn_in = 500  # steps before the first update; MALA tunes in them
+
+    # Samplers, by name; temperature None is the data set's.
+    config.ula = ConfigDict({"step_size": 4e-4})  # Å²
+    config.mala = ConfigDict({"step_size": 3e-4})  # Å², before tuning
+    config.baoab = ConfigDict({"timestep": 0.5, "friction": 1.0})  # fs, 1/ps
+    config.nose_hoover = ConfigDict({"timestep": 0.5, "relaxation": 50.0, "chain_length": 3})  # fs
+
+    # Optimisation: Adam; learning rate from `initial` to `final` along a cosine.
+    config.training = ConfigDict()
+    config.training.batch_size = 50
+    config.training.clip_norm = 10.0  # of the gradient's global norm
+    config.training.log_every = 100  # updates a jitted call
+    config.training.checkpoint_every = 500  # updates; a multiple of log_every
+    # Without init_from:
+    config.pre_training = ConfigDict()
+    config.pre_training.n_updates = 9500
+    config.pre_training.initial = 2e-3
+    config.pre_training.final = 1e-5
+    config.pre_training.average_decay = 0.0  # of the exponential moving average of the weights; 0: none
+    # With init_from:
+    config.post_training = ConfigDict()
+    config.post_training.n_updates = 600
+    config.post_training.initial = 3e-4
+    config.post_training.final = 1e-5
+    config.post_training.average_decay = 0.98
+
+    # Evaluation by simulation.
+    config.evaluation = ConfigDict()
+    config.evaluation.sampler = "baoab"
+    config.evaluation.n_chains = 64  # from held-out frames
+    config.evaluation.n_steps = 200_000  # 100 ps at 0.5 fs
+    config.evaluation.record_every = 100  # steps
+    config.evaluation.discard = 0.1  # share of each chain left out of distributions
+    config.evaluation.seed = 1  # of the fresh chains
+    config.evaluation.spurious_margin = 2.0  # kcal/mol below the lowest reference energy
+    config.evaluation.label_negatives = False  # true energies of negatives from a reference engine
+    config.evaluation.engine = "gfn2"
+    return config

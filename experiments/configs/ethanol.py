@@ -1,0 +1,13 @@
+"""The package's ethanol: sampled and labelled with GFN2-xTB at 500 K, so its own Boltzmann sample."""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import base
+
+
+def get_config() -> ConfigDict:
+    """CRMSE with unbiased (MALA) negatives by `--config.objective=crmse --config.init_from=W`."""
+    config = base.get_config()
+    config.dataset.validation = 200
+    config.evaluation.label_negatives = True
+    return config

@@ -1,0 +1,167 @@
+"""Judges a trained run as a sampler: python -m experiments.evaluate --workdir=W
+
+Writes W/eval/metrics.json, curves.npz, PNG figures and report.html. Settings are those of the run;
+--set=evaluation.n_steps=20000 changes one for this evaluation, --output=eval_ula names its folder.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from experiments import binary
+from experiments.checkpoints import Checkpoints
+from experiments.evaluation import Metrics, evaluate
+from experiments.figures import figures, save
+from experiments.negatives import diagnose, read_negatives
+from experiments.problem import Problem, make_problem, reference_distributions
+from experiments.report import write_report
+from experiments.runs import load_run
+from experiments.training import make_optimiser
+from potentials import Params
+from potentials.registry import lookup
+from samplers import SAMPLERS
+
+WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a trained run.")
+OUTPUT = flags.DEFINE_string("output", "eval", "Folder for the results, within the workdir.")
+SET = flags.DEFINE_multi_string("set", [], "A setting to change, such as evaluation.sampler=ula.")
+
+CONSISTENCY_KELVIN = 50.0  # a virial temperature off by more, and by 3 standard errors, is remarked on
+
+
+def main() -> None:
+    """The binary."""
+    if not WORKDIR.value:
+        raise binary.InputError("--workdir is not set; expected the folder of a trained run")
+    workdir = Path(WORKDIR.value)
+    config = binary.read_config(workdir)
+    with binary.reading_input():
+        for assignment in SET.value:
+            change(config, assignment)
+        lookup(SAMPLERS, config.evaluation.sampler, "sampler")
+        problem = make_problem(config)
+        params = load_params(workdir, problem)
+    bar = tqdm(total=config.evaluation.n_steps, unit="step", unit_scale=True, desc=str(workdir))
+    metrics = evaluate_run(
+        config, problem, params, workdir, output=OUTPUT.value, progress=lambda w: _show(bar, w.step)
+    )
+    bar.close()
+    run = load_run(workdir, config.objective, OUTPUT.value)
+    folder = workdir / OUTPUT.value
+    save(figures([run]), folder)
+    report = write_report(
+        [run],
+        folder / "report.html",
+        title=f"{config.objective}: {dataset_name(config)}",
+        config=config.to_json(indent=2, sort_keys=True),
+        versions=binary.provenance(),
+        notes=[],
+        summary=consistency_sentences(metrics),
+    )
+    binary.LOG.info("%s", report)
+
+
+def change(config: ConfigDict, assignment: str) -> None:
+    """Applies `a.b=value` to a configuration.
+
+    Raises:
+      ValueError: no '=', an unknown field, or a value of another type.
+    """
+    name, equals, text = assignment.partition("=")
+    if not equals:
+        raise ValueError(f"--set={assignment}: expected NAME=VALUE")
+    try:
+        value: Any = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    config.lock()  # or an unknown field would become a new one
+    try:
+        config.update_from_flattened_dict({name: value})
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"--set={assignment}: no such field, or a value of another type") from error
+
+
+def load_params(workdir: Path, problem: Problem) -> Params:
+    """The averaged weights of the latest checkpoint."""
+    params = problem.potential.init(jax.random.PRNGKey(0))
+    checkpoints = Checkpoints(workdir)
+    # Clipping has no state, so any norm gives the template.
+    _, average, _ = checkpoints.restore_weights(params, make_optimiser(1.0).init(params))
+    checkpoints.close()
+    return average
+
+
+def evaluate_run(
+    config: ConfigDict,
+    problem: Problem,
+    params: Params,
+    workdir: Path,
+    *,
+    output: str = "eval",
+    progress: Any = None,
+) -> Metrics:
+    """Evaluates and writes `metrics.json` and `curves.npz`; returns the metrics."""
+    reference = reference_distributions(config, problem)
+    result = evaluate(config, problem, params, reference, progress)
+    metrics, curves = result.metrics, result.curves
+    negatives = read_negatives(workdir / "negatives.npz")
+    if negatives is not None:
+        before = load_params(Path(config.init_from), problem) if config.init_from else None
+        more, extra = diagnose(
+            problem,
+            params,
+            negatives,
+            float(reference.energy_mean[0]),
+            float(metrics["spurious_threshold_ev"]),
+            before=before,
+            engine=config.evaluation.engine if config.evaluation.label_negatives else None,
+        )
+        metrics |= more
+        curves |= extra
+    metrics |= {f"run_{key.replace(' ', '_')}": value for key, value in binary.provenance().items()}
+    metrics |= {"objective": config.objective, "dataset": dataset_name(config), "seed": config.seed}
+    folder = workdir / output
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / ".curves.partial.npz"
+    np.savez_compressed(partial, **curves)
+    partial.replace(folder / "curves.npz")
+    clean = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in metrics.items()}
+    binary.write_atomically(folder / "metrics.json", json.dumps(clean, indent=1) + "\n")
+    return metrics
+
+
+def consistency_sentences(metrics: Metrics) -> list[str]:
+    """One plain sentence on whether the reference is a Boltzmann sample of its own labels."""
+    value = float(metrics["reference_virial_temperature_k"])
+    stderr = float(metrics["reference_virial_temperature_k_stderr"])
+    stated = float(metrics["temperature_k"])
+    found = f"The reference frames' virial temperature is {value:.0f} ± {stderr:.0f} K, stated {stated:.0f} K"
+    if abs(value - stated) > max(3 * stderr, CONSISTENCY_KELVIN):
+        return [
+            f"{found}: these frames are not a Boltzmann sample of their own labels, so even a perfect "
+            "potential sampled without bias misses their energy distribution, and the KS statistic "
+            "of energies says little here; spurious share, energy spread, h(r) and dihedral free "
+            "energies decide."
+        ]
+    return [f"{found}: they agree, and the energy distribution is a fair test."]
+
+
+def dataset_name(config: ConfigDict) -> str:
+    """The known name, or the file's."""
+    return config.dataset.name or Path(config.dataset.path).name
+
+
+def _show(bar: tqdm, step: int) -> None:
+    bar.update(min(step, bar.total) - bar.n)
+
+
+if __name__ == "__main__":
+    binary.run(main)

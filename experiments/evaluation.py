@@ -1,0 +1,189 @@
+"""Judging a potential as a sampler: fresh chains, and whether they stay where the reference is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from numpy.typing import NDArray
+
+from experiments.comparison import Metrics as Metrics
+from experiments.comparison import compare
+from experiments.distributions import Distributions
+from experiments.problem import Problem
+from objectives import energy_force_errors
+from objectives.observables import energy_spread, virial_temperature
+from objectives.statistics import mean_and_stderr
+from potentials import Params
+from potentials.units import KCAL_PER_MOL
+from samplers import Trajectory, collect, make_sampler, simulate, tune_step_size
+
+_WINDOW_FRAMES = 50
+_MALA_BURN_IN = 500
+
+
+class Evaluation(NamedTuple):
+    """Attributes: metrics, flat, units in the names; curves for the figures, see
+    `experiments.runs`; trajectory of the fresh chains."""
+
+    metrics: Metrics
+    curves: dict[str, NDArray]
+    trajectory: Trajectory
+
+
+def evaluate(
+    config: ConfigDict,
+    problem: Problem,
+    params: Params,
+    reference: Distributions,
+    progress: Callable[[Any], None] | None = None,
+) -> Evaluation:
+    """Runs fresh chains from held-out frames and compares what they sample with the reference.
+
+    Args:
+      config: `config.evaluation` says how many chains, which sampler, how long.
+      problem: data, system and potential.
+      params: to judge.
+      reference: see `problem.reference_distributions`.
+      progress: called after each window.
+    """
+    trajectory = run_chains(config, problem, params, progress)
+    metrics = {**test_errors(problem, params), **settings_metrics(config, trajectory)}
+    metrics |= stability_metrics(config, problem, trajectory, reference)
+    metrics |= consistency_metrics(config, problem, reference)
+    more, curves = compare(config, problem, trajectory, reference)
+    metrics |= more
+    curves |= chain_curves(config, problem, trajectory, reference)
+    return Evaluation(metrics, curves, trajectory)
+
+
+def run_chains(
+    config: ConfigDict,
+    problem: Problem,
+    params: Params,
+    progress: Callable[[Any], None] | None = None,
+) -> Trajectory:
+    """C fresh chains of `config.evaluation.sampler` from evenly spaced test frames; MALA is tuned
+    first. Energies are relative to the training mean."""
+    settings = config.evaluation
+    sampler = make_sampler(settings.sampler, problem.potential, problem.system, config)
+    rows = np.linspace(0, len(problem.test.energies) - 1, settings.n_chains).astype(int)
+    key = jax.random.PRNGKey(settings.seed)
+    state = jax.jit(sampler.init)(key, params, problem.test.positions[rows])
+    if settings.sampler == "mala":
+        state, _ = jax.jit(lambda p, s: tune_step_size(sampler, p, s, _MALA_BURN_IN))(params, state)
+    windows = simulate(
+        sampler,
+        problem.potential,
+        problem.system,
+        params,
+        state,
+        n_steps=settings.n_steps,
+        record_every=settings.record_every,
+        window_frames=_WINDOW_FRAMES,
+    )
+    return collect(windows, progress)[0]
+
+
+def test_errors(problem: Problem, params: Params) -> Metrics:
+    """Errors on the test frames; standard errors over frames."""
+    errors = jax.jit(lambda p: energy_force_errors(problem.potential, p, problem.test))
+    energy, force = (np.abs(np.asarray(e)) for e in errors(params))
+    per_frame = force.reshape(len(force), -1).mean(axis=1)
+    return {
+        "energy_mae_mev": 1000 * float(energy.mean()),
+        "energy_mae_mev_stderr": 1000 * float(energy.std(ddof=1) / np.sqrt(len(energy))),
+        "force_mae_mev_per_angstrom": 1000 * float(per_frame.mean()),
+        "force_mae_mev_per_angstrom_stderr": 1000 * float(per_frame.std(ddof=1) / np.sqrt(len(force))),
+        "n_test_frames": len(energy),
+    }
+
+
+def settings_metrics(config: ConfigDict, trajectory: Trajectory) -> Metrics:
+    """What was run; the length is that of the chains, which `simulate` rounds up to whole windows."""
+    name = config.evaluation.sampler
+    steps = trajectory.energies.shape[1] * config.evaluation.record_every
+    metrics: Metrics = {
+        "sampler": name,
+        "n_chains": len(trajectory.energies),
+        "chain_length_steps": steps,
+        "temperature_k": config.dataset.temperature,
+        "evaluation_seed": config.evaluation.seed,
+    }
+    if "timestep" in config[name]:
+        metrics["chain_length_ps"] = steps * config[name].timestep / 1000
+    return metrics
+
+
+def spurious_frames(
+    config: ConfigDict, problem: Problem, trajectory: Trajectory, reference: Distributions
+) -> NDArray[np.bool_]:
+    """[C, T]: frames more than the margin below the lowest reference energy, non-finite or dead."""
+    lowest = reference.energy_quantiles[0] - problem.energy_shift
+    threshold = lowest - config.evaluation.spurious_margin * KCAL_PER_MOL
+    return (trajectory.energies < threshold) | ~np.isfinite(trajectory.energies) | ~trajectory.alive
+
+
+def stability_metrics(
+    config: ConfigDict, problem: Problem, trajectory: Trajectory, reference: Distributions
+) -> Metrics:
+    """Whether the chains stayed where the reference is; energies relative to the reference mean."""
+    spurious = spurious_frames(config, problem, trajectory, reference)
+    share = mean_and_stderr(spurious.astype(float))
+    offset = reference.energy_mean[0] - problem.energy_shift
+    lowest = float(reference.energy_quantiles[0] - reference.energy_mean[0])
+    finite = np.isfinite(trajectory.energies)
+    minimum = trajectory.energies[finite].min() - offset if finite.any() else np.nan
+    failed = float(1 - trajectory.alive[:, -1].mean())
+    return {
+        "spurious_fraction": share.value,
+        "spurious_fraction_stderr": share.stderr,
+        "spurious_chains": int(spurious.any(axis=1).sum()),
+        "spurious_threshold_ev": lowest - config.evaluation.spurious_margin * KCAL_PER_MOL,
+        "failed_fraction": failed,
+        "failed_fraction_stderr": float(np.sqrt(failed * (1 - failed) / max(len(finite) - 1, 1))),
+        "energy_minimum_ev": float(minimum),
+        "reference_energy_minimum_ev": lowest,
+    }
+
+
+def consistency_metrics(config: ConfigDict, problem: Problem, reference: Distributions) -> Metrics:
+    """Is the reference a Boltzmann sample of its own labels? Its virial temperature should be the
+    stated one; where it is not, no potential that fits the labels can match its energies."""
+    frames = [problem.splits.train, problem.splits.validation, problem.splits.test]
+    temperatures = np.concatenate(
+        [
+            np.asarray(virial_temperature(f.positions, f.forces, problem.system.masses))
+            for f in frames
+            if len(f.energies)
+        ]
+    )
+    return {
+        "reference_virial_temperature_k": float(temperatures.mean()),
+        "reference_virial_temperature_k_stderr": float(
+            temperatures.std(ddof=1) / np.sqrt(len(temperatures))
+        ),
+        "reference_kinetic_temperature_k": float(reference.kinetic_temperature[0]),
+        "reference_kinetic_temperature_k_stderr": float(reference.kinetic_temperature[1]),
+        "harmonic_energy_sd_ev": energy_spread(config.dataset.temperature, len(problem.system.numbers)),
+    }
+
+
+def chain_curves(
+    config: ConfigDict, problem: Problem, trajectory: Trajectory, reference: Distributions
+) -> dict[str, NDArray]:
+    """Energies along the chains, relative to the reference mean, at most 500 points a chain."""
+    settings = config.evaluation
+    stride = -(-trajectory.energies.shape[1] // 500)
+    energies = np.where(trajectory.alive, trajectory.energies, np.nan)[:, ::stride]
+    steps = settings.record_every * (1 + stride * np.arange(energies.shape[1]))
+    curves = {"chain_energy": energies + problem.energy_shift - reference.energy_mean[0]}
+    if "timestep" in config[settings.sampler]:
+        curves["chain_time_ps"] = steps * config[settings.sampler].timestep / 1000
+    else:
+        curves["chain_time_ps"] = steps.astype(float)
+        curves["chain_time_label"] = np.array(f"{settings.sampler.upper()} steps")
+    return curves

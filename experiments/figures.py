@@ -1,0 +1,191 @@
+"""Figures that compare evaluated runs with the reference and with each other.
+
+Every function takes labelled runs and returns a matplotlib `Figure`. The reference is black with a
+grey band; a run keeps its Okabe-Ito colour (Okabe & Ito 2008) through all figures. Shaded bands are
+±1 standard error, except in `chain_energies`, where they hold 5-95 % of the chains.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.chain_figures import chain_energies, negatives
+from experiments.figure_style import (
+    REFERENCE,
+    Style,
+    draw_average,
+    draw_histogram,
+    handle,
+    legend,
+    log_axis,
+    panels_of,
+    plain_text,
+    styled,
+)
+from experiments.runs import GROUPS, UNIT_SUFFIX, Array, Run, dihedral_groups, has_group, unit
+from potentials.units import KCAL_PER_MOL
+
+MAX_BYTES = 300_000  # of one PNG: a report with six figures stays small enough to send by mail
+_ANGLES = (-180, -120, -60, 0, 60, 120, 180)
+
+
+def energy_distributions(runs: Sequence[Run]) -> Figure:
+    """Potential-energy densities, linear and logarithmic: the latter shows rare spurious minima."""
+    chosen = styled(runs, "energy")
+    figure, axes = panels_of(2, 2, 3.5)
+    first = chosen[0][0].curves
+    entries = [(first, "energy_reference", REFERENCE)]
+    entries += [(run.curves, "energy_model", style) for run, style in chosen]
+    for axis, scale in zip(axes, ("linear", "log"), strict=True):
+        for data, key, style in entries:
+            draw_histogram(axis, data["energy_edges"], data[key], data[f"{key}_stderr"], style)
+        axis.set(xlabel="Energy − reference mean (eV)", ylabel="Probability density (1/eV)", yscale=scale)
+        axis.secondary_xaxis("top", functions=(_to_kcal, _to_ev)).set_xlabel("kcal/mol")
+    positive = np.concatenate([data[key] for data, key, _ in entries])
+    positive = positive[positive > 0]
+    axes[0].set_ylim(bottom=0)
+    if positive.size:
+        axes[1].set_ylim(max(positive.min() / 2, 1e-6 * positive.max()), 3 * positive.max())
+    handles = [handle("Reference", REFERENCE)]
+    for run, style in chosen:
+        outside = 1 - float(np.sum(run.curves["energy_model"] * np.diff(run.curves["energy_edges"])))
+        note = f" ({100 * outside:.2g} % off the axis)" if outside > 5e-4 else ""
+        handles.append(handle(run.label + note, style))
+    legend(figure, handles)
+    return figure
+
+
+def _to_kcal(energy: Array) -> Array:
+    return energy / KCAL_PER_MOL
+
+
+def _to_ev(energy: Array) -> Array:
+    return energy * KCAL_PER_MOL
+
+
+def interatomic_distances(runs: Sequence[Run]) -> Figure:
+    """Density h(r) of interatomic distances, and under it each run's difference from the reference."""
+    chosen = styled(runs, "hr")
+    figure, (top, bottom) = panels_of(2, 1, 2.3, sharex=True)
+    first = chosen[0][0].curves
+    draw_average(top, first["hr_centers"], first["hr_reference"], first["hr_reference_stderr"], REFERENCE)
+    bottom.axhline(0, color="black", linewidth=1.2)
+    for run, style in chosen:
+        data = run.curves
+        draw_average(top, data["hr_centers"], data["hr_model"], data["hr_model_stderr"], style)
+        error = np.hypot(data["hr_model_stderr"], data["hr_reference_stderr"])
+        draw_average(bottom, data["hr_centers"], data["hr_model"] - data["hr_reference"], error, style)
+    top.set(ylabel="h(r) (1/Å)")
+    bottom.set(xlabel="Interatomic distance r (Å)", ylabel="Model − reference (1/Å)")
+    legend(figure, [handle("Reference", REFERENCE), *(handle(run.label, style) for run, style in chosen)])
+    return figure
+
+
+def dihedral_free_energies(runs: Sequence[Run]) -> Figure:
+    """Free-energy profiles F(φ) = −k_B T ln p(φ), one panel per dihedral, in kcal/mol over degrees."""
+    panels: dict[str, list[tuple[str, Run, Style]]] = {}
+    for run, style in styled(runs):
+        for group, name in dihedral_groups(run).items():
+            if has_group(run, group):
+                panels.setdefault(name, []).append((group, run, style))
+    figure, axes = panels_of(len(panels), 2, 2.9)
+    shown: dict[str, Style] = {}
+    for axis, (name, entries) in zip(axes, panels.items(), strict=True):
+        profiles = [(*entries[0][:2], "reference", REFERENCE)]
+        profiles += [(group, run, "model", style) for group, run, style in entries]
+        for group, run, which, style in profiles:
+            keys = (f"{group}_centers", f"{group}_{which}", f"{group}_{which}_stderr")
+            centers, profile, stderr = (run.curves[key] for key in keys)
+            draw_average(axis, np.degrees(centers), profile / KCAL_PER_MOL, stderr / KCAL_PER_MOL, style)
+        shown.update({run.label: style for _, run, style in entries})
+        axis.set_title(plain_text(name))
+        axis.set(xlabel="Dihedral φ (degrees)", ylabel="F(φ) (kcal/mol)", xlim=(-180, 180))
+        axis.set_xticks(_ANGLES)
+    legend(figure, [handle("Reference", REFERENCE), *(handle(*item) for item in shown.items())])
+    return figure
+
+
+def _log_columns(runs: Sequence[Run]) -> list[str]:
+    """Columns worth a panel, in order of first appearance: those with a number in any run."""
+    columns = dict.fromkeys(name for run in runs for name in run.log if name != "step")
+    return [
+        name
+        for name in columns
+        if not name.endswith("_stderr")
+        and any(np.isfinite(run.log[name]).any() for run in runs if name in run.log)
+    ]
+
+
+def training_curves(runs: Sequence[Run]) -> Figure:
+    """One panel per column of the training logs; a column `<name>_stderr` becomes the band of `<name>`."""
+    columns = _log_columns(runs)
+    figure, axes = panels_of(len(columns), 2, 2.4)
+    shown: dict[str, Style] = {}
+    for axis, name in zip(axes, columns, strict=True):
+        positive = True
+        for run, style in styled(runs):
+            values = run.log.get(name, np.empty(0))
+            kept = np.isfinite(values)
+            if not kept.any():
+                continue
+            steps, values = run.log["step"][kept], values[kept]
+            positive &= bool((values > 0).all())
+            if f"{name}_stderr" in run.log:
+                draw_average(axis, steps, values, run.log[f"{name}_stderr"][kept], style)
+            else:
+                axis.plot(steps, values, color=style.colour, linestyle=style.dash, linewidth=1.2)
+            shown[run.label] = style
+        title = plain_text(UNIT_SUFFIX.sub("", name).replace("_", " ").replace("mae", "MAE"))
+        axis.set(xlabel="Step", ylabel=title + (f" ({unit(name)})" if unit(name) else ""))
+        # Losses and errors fall by decades; a quantity that may be negative or is a share does not.
+        if positive and name != "acceptance":
+            log_axis(axis)
+    legend(figure, [handle(*item) for item in shown.items()])
+    return figure
+
+
+def figures(runs: Sequence[Run]) -> dict[str, Figure]:
+    """All figures that the runs have data for, by name.
+
+    Raises:
+      ValueError: no run, two with one label, or an incomplete group of curves.
+    """
+    labels = [run.label for run in runs]
+    if not labels or len(set(labels)) < len(labels):
+        raise ValueError(f"runs: expected at least one, each with a label of its own, got {labels}")
+    present = {group for group in GROUPS if styled(runs, group)}
+    dihedral = any(has_group(run, group) for run in runs for group in dihedral_groups(run))
+    wanted: list[tuple[Callable[[Sequence[Run]], Figure], bool]] = [
+        (energy_distributions, "energy" in present),
+        (interatomic_distances, "hr" in present),
+        (dihedral_free_energies, dihedral),
+        (chain_energies, "chain" in present),
+        (training_curves, bool(_log_columns(runs))),
+        (negatives, not present.isdisjoint({"negatives_energy", "rmsd"})),
+    ]
+    return {draw.__name__: draw(runs) for draw, available in wanted if available}
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG at 150 dpi, or at the next lower resolution that keeps it within `MAX_BYTES`."""
+    for dpi in (150, 120, 100, 75):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+        if buffer.tell() < MAX_BYTES:
+            break
+    return buffer.getvalue()
+
+
+def save(figures: Mapping[str, Figure], folder: str | Path) -> list[Path]:
+    """Writes `<name>.png` for each figure and returns the paths."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        path.write_bytes(png(figure))
+    return paths

@@ -1,0 +1,176 @@
+"""Makes reference data with a quantum-chemistry engine:
+
+python -m experiments.reference --molecule=ethanol --engine=gfn2 --output=data.npz
+
+Independent BAOAB chains, split chain by chain into training, validation and test frames, with the
+statistics of all recorded frames. Chains are kept in OUTPUT.chains/ and continued when the command
+is repeated.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from ase import Atoms
+from ase.build import molecule as ase_molecule
+from ase.collections import g2
+from ase.io import read
+
+from experiments import binary
+from experiments.distributions import energy_bin_edges, measure, to_arrays
+from experiments.engines import ENGINES, make_engine
+from experiments.reference_chains import ChainSettings, run_chain
+from objectives.observables import virial_temperature
+from objectives.statistics import autocorrelation_time, mean_and_stderr
+from potentials import make_system
+from potentials.registry import lookup
+from potentials.units import KB
+
+MOLECULE = flags.DEFINE_string("molecule", "ethanol", "Name, ASE g2 name, or a structure file.")
+ENGINE = flags.DEFINE_string("engine", "gfn2", f"One of {', '.join(ENGINES)}.")
+OUTPUT = flags.DEFINE_string("output", "", "The .npz to write.")
+TEMPERATURE = flags.DEFINE_float("temperature", 500.0, "K.")
+CHAINS = flags.DEFINE_integer("chains", 16, "Independent chains.")
+PICOSECONDS = flags.DEFINE_float("picoseconds", 200.0, "Length of each chain after equilibration.")
+EQUILIBRATION = flags.DEFINE_float("equilibration", 10.0, "Discarded at the start of each chain, ps.")
+TIMESTEP = flags.DEFINE_float("timestep", 0.5, "fs.")
+FRICTION = flags.DEFINE_float("friction", 1.0, "1/ps.")
+SEED = flags.DEFINE_integer("seed", 0, "Of the noise.")
+PROCESSES = flags.DEFINE_integer("processes", 1, "Chains run at once, one core each.")
+FRAMES = flags.DEFINE_list("frames", ["1000", "200", "2000"], "Training, validation and test frames.")
+
+NAMES = {"ethanol": "CH3CH2OH", "acetaldehyde": "CH3CHO", "methanol": "CH3OH", "water": "H2O"}
+SECTIONS = ("train", "validation", "test")
+CHAIN_SHARES = (10 / 16, 2 / 16, 4 / 16)  # of the chains, to each section
+
+
+def main() -> None:
+    """The binary."""
+    with binary.reading_input():
+        if not OUTPUT.value.endswith(".npz"):
+            raise ValueError(f"--output is '{OUTPUT.value}'; expected a file ending in .npz")
+        if Path(OUTPUT.value).exists():
+            raise ValueError(f"--output {OUTPUT.value} exists; it would be overwritten")
+        atoms = find_molecule(MOLECULE.value)
+        lookup(dict.fromkeys(ENGINES), ENGINE.value, "engine")
+        make_engine(ENGINE.value, atoms.numbers)
+        counts = frame_counts(FRAMES.value, CHAINS.value)
+    settings = ChainSettings(
+        engine=ENGINE.value,
+        temperature=TEMPERATURE.value,
+        picoseconds=PICOSECONDS.value,
+        equilibration_ps=EQUILIBRATION.value,
+        timestep_fs=TIMESTEP.value,
+        friction_per_ps=FRICTION.value,
+        seed=SEED.value,
+    )
+    folder = Path(OUTPUT.value).with_suffix(".chains")
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(atoms, settings, chain, folder) for chain in range(CHAINS.value)]
+    with multiprocessing.get_context("spawn").Pool(PROCESSES.value) as pool:
+        paths = pool.starmap(run_chain, jobs, chunksize=1)
+    arrays = assemble(atoms, settings, paths, counts)
+    np.savez_compressed(OUTPUT.value, **arrays)
+    binary.LOG.info("%s: %.0f kB", OUTPUT.value, Path(OUTPUT.value).stat().st_size / 1000)
+
+
+def find_molecule(name: str) -> Atoms:
+    """A start geometry: a structure file, a common name, or one of ASE's g2 molecules.
+
+    Raises:
+      ValueError: none of these.
+    """
+    if Path(name).is_file():
+        return read(name)
+    return ase_molecule(NAMES.get(name, name)) if NAMES.get(name, name) in g2.names else _unknown(name)
+
+
+def _unknown(name: str) -> Atoms:
+    raise ValueError(
+        f"--molecule '{name}' is no file and no known name; known: {', '.join(NAMES)}, and ASE's g2 set"
+    )
+
+
+def frame_counts(texts: list[str], n_chains: int) -> tuple[int, int, int]:
+    """Parses --frames.
+
+    Raises:
+      ValueError: not three numbers, or too few chains to keep the sections apart.
+    """
+    if len(texts) != 3 or not all(t.strip().isdigit() for t in texts):
+        raise ValueError(f"--frames is '{','.join(texts)}'; expected three numbers, such as 1000,200,2000")
+    counts = tuple(int(t) for t in texts)
+    least = 4 if any(counts) else 2
+    if n_chains < least:
+        raise ValueError(f"--chains is {n_chains}; disjoint chains and errors need at least {least}")
+    return counts
+
+
+def assemble(
+    atoms: Atoms, settings: ChainSettings, paths: list[Path], counts: tuple[int, int, int]
+) -> dict[str, np.ndarray]:
+    """The arrays of a reference file from its chains.
+
+    Returns:
+      `numbers`; for each section `<section>_positions` (Å, float32), `_energies` (eV, float64),
+      `_forces` (eV/Å, float32), `_chains`; `reference_*`, the statistics of all frames
+      (`experiments.distributions`); and the settings and checks as scalars.
+    """
+    chains = []
+    for path in paths:
+        with np.load(path, allow_pickle=False) as file:
+            chains.append({name: file[name] for name in ("positions", "energies", "forces", "kinetic")})
+    system = make_system(atoms.numbers, atoms.get_positions(), settings.temperature)
+    energies = np.stack([chain["energies"] for chain in chains])
+    kinetic = np.stack([c["kinetic"] for c in chains]) * 2 / (3 * len(atoms) * KB)
+    statistics = measure(
+        system,
+        [c["positions"] for c in chains],
+        energies,
+        energy_bin_edges(energies),
+        kinetic_temperatures=kinetic,
+    )
+    arrays = {"numbers": atoms.numbers, **to_arrays(statistics)}
+    for section, count, members in zip(SECTIONS, counts, sections(len(chains)), strict=True):
+        if count:
+            arrays |= {f"{section}_{k}": v for k, v in take(chains, members, count).items()}
+    virial = [virial_temperature(c["positions"][::20], c["forces"][::20], system.masses) for c in chains]
+    arrays["virial_temperature"] = np.array(mean_and_stderr(np.array(virial)))
+    record_fs = settings.record_every * settings.timestep_fs
+    arrays["energy_autocorrelation_ps"] = np.array(autocorrelation_time(energies) * record_fs / 1000)
+    for name, value in vars(settings).items():
+        arrays[f"settings_{name}"] = np.array(value)
+    return arrays
+
+
+def sections(n_chains: int) -> list[list[int]]:
+    """Disjoint chains for training, validation and test: ten, two and four of sixteen."""
+    train = max(1, round(n_chains * CHAIN_SHARES[0]))
+    validation = max(1, round(n_chains * CHAIN_SHARES[1]))
+    numbers = list(range(n_chains))
+    return [numbers[:train], numbers[train : train + validation], numbers[train + validation :]]
+
+
+def take(chains: list[dict], members: list[int], count: int) -> dict[str, np.ndarray]:
+    """`count` frames spread evenly over the member chains.
+
+    Raises:
+      ValueError: fewer chains or frames than that takes.
+    """
+    shares = [len(part) for part in np.array_split(np.arange(count), len(members))]
+    pieces = []
+    for member, share in zip(members, shares, strict=True):
+        total = len(chains[member]["energies"])
+        if share > total:
+            raise ValueError(f"chain {member} has {total} frames, {share} are asked of it")
+        rows = np.linspace(0, total - 1, share).astype(int)
+        pieces.append({k: chains[member][k][rows] for k in ("positions", "energies", "forces")})
+        pieces[-1]["chains"] = np.full(share, member)
+    return {k: np.concatenate([piece[k] for piece in pieces]) for k in pieces[0]}
+
+
+if __name__ == "__main__":
+    binary.run(main)

@@ -1,0 +1,199 @@
+"""Trains a potential: from scratch, or after another run with its optimiser's moments.
+
+python -m experiments.train --config=experiments/configs/ethanol.py --workdir=W
+python -m experiments.train --config=experiments/configs/ethanol.py --workdir=W1 \
+    --config.objective=crmse --config.init_from=W
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from experiments import binary
+from experiments.checkpoints import Checkpoints
+from experiments.problem import Problem, make_problem
+from experiments.training import Schedule, TrainState, make_optimiser, make_update, start
+from objectives import Objective, energy_force_errors, make_objective
+
+CONFIG = config_flags.DEFINE_config_file("config", "experiments/configs/ethanol.py")
+WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; one that holds a run resumes it.")
+
+
+def main() -> None:
+    """The binary."""
+    config = CONFIG.value
+    with binary.reading_input():
+        problem, objective = prepare(config)
+    workdir = binary.claim_workdir(WORKDIR.value, config)
+    train(config, problem, objective, workdir)
+
+
+def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
+    """Reads and checks everything that a run needs, before any compile.
+
+    Raises:
+      ValueError, OSError: bad settings or data; one line.
+    """
+    schedule = config.post_training if config.init_from else config.pre_training
+    settings = config.training
+    for name, every in (("checkpoint_every", settings.checkpoint_every), ("n_updates", schedule.n_updates)):
+        if every < 1 or every % settings.log_every:
+            raise ValueError(
+                f"{name} is {every}; expected a multiple of training.log_every, {settings.log_every}"
+            )
+    if config.init_from and not (Path(config.init_from) / "checkpoints").is_dir():
+        raise ValueError(f"init_from: {config.init_from} holds no checkpoints; expected a trained run")
+    problem = make_problem(config)
+    return problem, make_objective(config.objective, problem.potential, problem.system, config)
+
+
+def train(
+    config: ConfigDict,
+    problem: Problem,
+    objective: Objective,
+    workdir: Path,
+    progress: Callable[[dict[str, float]], None] | None = None,
+) -> TrainState:
+    """Runs to the end of the schedule, from the latest checkpoint where there is one.
+
+    Writes `checkpoints/`, `train_log.csv` (one row a jitted call: metrics averaged over its updates,
+    validation errors of the averaged weights) and, for objectives with negatives, `negatives.npz`.
+
+    Args:
+      config: the experiment.
+      problem, objective: from `prepare`.
+      workdir: of the run.
+      progress: called with each row of the log.
+    """
+    settings = config.training
+    schedule = Schedule(**(config.post_training if config.init_from else config.pre_training))
+    optimiser = make_optimiser(settings.clip_norm)
+    key = jax.random.PRNGKey(config.seed)
+    weights_key, run_key = jax.random.split(key)
+    params = problem.potential.init(weights_key)
+    moments = optimiser.init(params)
+    if config.init_from:
+        source = Checkpoints(config.init_from)
+        params, _, moments = source.restore_weights(params, moments)
+        source.close()
+    state = start(run_key, params, moments, objective, problem.train)
+    checkpoints = Checkpoints(workdir)
+    state = checkpoints.restore(state) or state
+    if int(state.step):
+        binary.LOG.info("%s: resumed at update %d", workdir, int(state.step))
+
+    update = make_update(
+        objective,
+        optimiser,
+        schedule,
+        batch_size=settings.batch_size,
+        n_updates=settings.log_every,
+    )
+    errors = validation_errors(problem)
+    log = TrainingLog(workdir / "train_log.csv", upto=int(state.step))
+    negatives = NegativesLog(workdir / "negatives.npz", upto=int(state.step))
+    began, first = time.monotonic(), int(state.step)
+    while int(state.step) < schedule.n_updates:
+        state, metrics, samples = update(state, problem.train)
+        step = int(state.step)
+        row = {"step": step, **{name: float(value) for name, value in metrics.items()}}
+        row |= {name: float(value) for name, value in errors(state.average).items()}
+        row["seconds"] = (time.monotonic() - began) / (step - first)  # an update
+        log.write(row)
+        negatives.add(step, samples)
+        if progress is not None:
+            progress(row)
+        binary.LOG.info(
+            "update %d/%d  loss %.4g  force MAE %.4g meV/Å  %.0f s left",
+            step,
+            schedule.n_updates,
+            row["loss"],
+            row.get("validation_force_mae_mev_per_angstrom", float("nan")),
+            row["seconds"] * (schedule.n_updates - step),
+        )
+        if step % settings.checkpoint_every == 0 or step == schedule.n_updates:
+            negatives.write()
+            checkpoints.save(state)
+    checkpoints.close()
+    return state
+
+
+def validation_errors(problem: Problem) -> Callable[[Any], dict[str, Any]]:
+    """params -> MAE on the validation frames; empty where there are none."""
+    if not len(problem.validation.energies):
+        return lambda params: {}
+
+    @jax.jit
+    def errors(params: Any) -> dict[str, Any]:
+        energy, force = energy_force_errors(problem.potential, params, problem.validation)
+        return {
+            "validation_energy_mae_mev": 1000 * abs(energy).mean(),
+            "validation_force_mae_mev_per_angstrom": 1000 * abs(force).mean(),
+        }
+
+    return errors
+
+
+class TrainingLog:
+    """Rows of a CSV; a resumed run drops those after its checkpoint."""
+
+    def __init__(self, path: Path, upto: int):
+        """Args: path: the file; upto: the step from which the run goes on."""
+        self._path = path
+        self._rows: list[dict[str, Any]] = []
+        if path.exists() and upto:
+            with path.open(newline="") as file:
+                self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= upto]
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Adds a row; the file is replaced whole."""
+        self._rows.append(row)
+        partial = self._path.with_name(f".{self._path.name}.partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            writer.writeheader()
+            writer.writerows(self._rows)
+        partial.replace(self._path)
+
+
+class NegativesLog:
+    """Snapshots of an objective's negatives, one a log row, for `evaluate` to look at."""
+
+    def __init__(self, path: Path, upto: int):
+        """Args: path: the file; upto: the step from which the run goes on."""
+        self._path = path
+        self._steps: list[int] = []
+        self._frames: list[np.ndarray] = []
+        if path.exists() and upto:
+            with np.load(path) as file:
+                keep = file["steps"] <= upto
+                self._steps = file["steps"][keep].tolist()
+                self._frames = list(file["positions"][keep])
+
+    def add(self, step: int, samples: Any) -> None:
+        """Keeps the positions [R, N, 3] of whichever part of the samples has negatives."""
+        for part in samples.values() if isinstance(samples, dict) else (samples,):
+            if hasattr(part, "positions"):
+                self._steps.append(step)
+                self._frames.append(np.asarray(part.positions))
+
+    def write(self) -> None:
+        """Replaces the file whole, where there is anything to write."""
+        if self._frames:
+            partial = self._path.with_name(f".{self._path.stem}.partial.npz")
+            np.savez(partial, steps=np.array(self._steps), positions=np.stack(self._frames))
+            os.replace(partial, self._path)
+
+
+if __name__ == "__main__":
+    binary.run(main)

@@ -1,0 +1,101 @@
+"""Verdicts: whether a run's sampler can be trusted, in words, and metrics written for people."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from experiments.runs import Run
+from potentials.units import KCAL_PER_MOL
+
+
+class Verdict(NamedTuple):
+    """`stable` is None where the metrics do not say; `text` is plain text, not HTML."""
+
+    stable: bool | None
+    text: str
+
+
+def format_value(value: float | str | None, stderr: float | None = None, scale: float = 1.0) -> str:
+    """A metric for people: `12.3 ± 1.0`, the error to two digits; without an error four digits.
+
+    Whole numbers without an error stay whole; NaN and None become a dash.
+    """
+    if isinstance(value, (bool, str)):
+        return str(value)
+    if value is None or math.isnan(value):
+        return "-"
+    if isinstance(value, int) and scale == 1 and stderr is None:
+        return str(value)
+    value = value * scale
+    if stderr is None or not (math.isfinite(stderr) and math.isfinite(value)):
+        return f"{value:.4g}"
+    error = abs(stderr * scale)
+    if error == 0:
+        return f"{value:.4g} ± 0"
+    # The exponent after rounding to two digits: 0.0996 is 0.10 and needs two decimals, not three.
+    decimals = 1 - int(f"{error:.1e}".partition("e")[2])
+    if decimals > 6:
+        exponent = int(f"{max(abs(value), error):.1e}".partition("e")[2])
+        digits = decimals + exponent
+        return f"({value / 10.0**exponent:.{digits}f} ± {error / 10.0**exponent:.{digits}f})e{exponent}"
+    shown = max(decimals, 0)
+    return f"{round(value, decimals):.{shown}f} ± {round(error, decimals):.{shown}f}"
+
+
+def metric(run: Run, name: str) -> float | None:
+    """A metric of a run where it is a number, else None."""
+    value = run.metrics.get(name)
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _energy(value: float) -> str:
+    return f"{value:.3g} eV ({value / KCAL_PER_MOL:.3g} kcal/mol)"
+
+
+def _chain_length(run: Run) -> str | None:
+    """Length of a chain with its unit: in ps, in steps for samplers without a clock."""
+    length, steps = metric(run, "chain_length_ps"), metric(run, "chain_length_steps")
+    if length:
+        return f"{length:.4g} ps"
+    return f"{steps:.0f} steps" if steps else None
+
+
+def verdict(run: Run) -> Verdict:
+    """Whether a run's sampler stayed in the physical basin, from its metrics alone.
+
+    Reads `spurious_fraction` (and its `_stderr`), `failed_fraction`, `energy_minimum_ev`,
+    `spurious_threshold_ev`, `n_chains` and `chain_length_ps`, or `chain_length_steps` where that is
+    absent. Where no chain of n fell, the 95 % upper bound on a chain's probability of falling is
+    1 − 0.05^(1/n) (zero successes, binomial).
+    """
+    fraction = metric(run, "spurious_fraction")
+    if fraction is None:
+        return Verdict(None, "no verdict: the metrics have no spurious_fraction.")
+    failed = metric(run, "failed_fraction")
+    chains, length = metric(run, "n_chains"), _chain_length(run)
+    lowest, threshold = metric(run, "energy_minimum_ev"), metric(run, "spurious_threshold_ev")
+    fell = lowest is not None and threshold is not None and lowest < threshold
+    extent = f"{chains:.0f} × {length}" if chains and length else "the evaluation chains"
+    energy = ""
+    if lowest is not None and math.isfinite(lowest):
+        energy = f"lowest energy {_energy(lowest)} relative to the reference mean"
+        energy += f", threshold {_energy(threshold)}" if threshold is not None else ""
+    if fraction == 0 and not failed and not fell:
+        parts = [f"no spurious frame in {extent}", *([energy] if energy else [])]
+        if chains and length:
+            bound = 100 * (1 - 0.05 ** (1 / chains))
+            chance = f"the chance that a chain falls within {length} is below {bound:.2g} %"
+            parts.append(f"{chance} (95 % confidence)")
+        return Verdict(True, "; ".join(parts) + ".")
+    parts = []
+    if math.isnan(fraction):
+        parts.append("the share of spurious frames is not a number")
+    else:
+        text = format_value(fraction, metric(run, "spurious_fraction_stderr"), scale=100)
+        parts.append(f"{text.replace(' ±', ' % ±')} % of frames in {extent} are spurious")
+    if energy:
+        parts.append(energy)
+    if failed:
+        parts.append(f"{100 * failed:.3g} % of chains failed (non-finite or broken)")
+    return Verdict(False, "NOT safe to sample: " + "; ".join(parts) + ".")

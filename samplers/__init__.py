@@ -1,0 +1,40 @@
+"""Samplers: (init, step, refresh) on jax-md integrators, vmapped over replicas."""
+
+from typing import Any
+
+from potentials.base import Potential
+from potentials.registry import lookup
+from potentials.system import System
+from samplers.base import Sampler as Sampler
+from samplers.base import centre as centre
+from samplers.base import kinetic_temperature as kinetic_temperature
+from samplers.langevin import baoab as baoab
+from samplers.langevin import nose_hoover as nose_hoover
+from samplers.langevin import ula as ula
+from samplers.mala import acceptance_rate as acceptance_rate
+from samplers.mala import mala as mala
+from samplers.mala import tune_step_size as tune_step_size
+from samplers.momenta import maxwell_boltzmann as maxwell_boltzmann
+from samplers.simulation import Trajectory as Trajectory
+from samplers.simulation import Window as Window
+from samplers.simulation import advance as advance
+from samplers.simulation import collect as collect
+from samplers.simulation import simulate as simulate
+
+SAMPLERS = {"ula": ula, "mala": mala, "baoab": baoab, "nose_hoover": nose_hoover}
+"""Flag name -> builder (potential, system, **settings) -> Sampler."""
+
+
+def make_sampler(name: str, potential: Potential, system: System, settings: Any) -> Sampler:
+    """The sampler of a flag name.
+
+    Args:
+      name: a key of `SAMPLERS`.
+      potential, system: what to sample.
+      settings: mapping of sampler name -> keyword arguments of its builder, as in a configuration.
+
+    Raises:
+      ValueError: unknown name.
+    """
+    builder = lookup(SAMPLERS, name, "sampler")
+    return builder(potential, system, **settings[name])

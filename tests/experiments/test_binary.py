@@ -1,0 +1,172 @@
+"""Workdirs, records of configurations, and errors in one line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from experiments.binary import (
+    InputError,
+    claim_workdir,
+    provenance,
+    read_config,
+    reading_input,
+    write_atomically,
+)
+from experiments.configs import ethanol
+from experiments.evaluate import change
+
+
+def config(**changes: object) -> ConfigDict:
+    made = ConfigDict({"seed": 0, "empty": "", "net": {"width": 8, "deep": {"cutoff": 5.0}}, "free": None})
+    made.update_from_flattened_dict(changes)
+    return made
+
+
+def test_a_new_workdir_is_made_and_claimed_again_by_the_same_configuration(tmp_path):
+    path = claim_workdir(str(tmp_path / "a" / "b"), config())
+    assert path == tmp_path / "a" / "b"
+    written = (path / "config.json").read_text()
+    claim_workdir(str(path), config())
+    assert (path / "config.json").read_text() == written
+    assert [p.name for p in path.iterdir()] == ["config.json"]
+
+
+def test_every_default_survives_the_record(tmp_path):
+    path = claim_workdir(str(tmp_path / "run"), ethanol.get_config())
+    assert read_config(path).to_dict() == ethanol.get_config().to_dict()
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"seed": 7}, "seed is 0 there and 7 here"),
+        ({"empty": "x"}, "empty is '' there and 'x' here"),
+        ({"net.width": 9}, "net.width is 8 there and 9 here"),
+        ({"net.deep.cutoff": 4.5}, "net.deep.cutoff is 5.0 there and 4.5 here"),
+        ({"extra": 1}, "extra is None there and 1 here"),
+    ],
+)
+def test_another_configuration_is_named_down_to_the_field(changes, difference, tmp_path):
+    claim_workdir(str(tmp_path / "run"), config())
+    before = (tmp_path / "run" / "config.json").read_text()
+    with pytest.raises(InputError, match="holds a run of another configuration") as caught:
+        claim_workdir(str(tmp_path / "run"), config(**changes))
+    assert str(caught.value) == (
+        f"{tmp_path / 'run'} holds a run of another configuration: {difference}"
+    )
+    assert (tmp_path / "run" / "config.json").read_text() == before
+
+
+def test_no_workdir_or_a_file_in_its_place(tmp_path):
+    with pytest.raises(InputError, match="--workdir is not set"):
+        claim_workdir("", config())
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(InputError, match="taken"):
+        claim_workdir(str(tmp_path / "taken"), config())
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_a_missing_run_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere/config.json: no such file; expected the workdir"):
+        read_config(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ['{"seed": ', "[1, 2]", "", "\x00"])
+@pytest.mark.parametrize("read", [read_config, lambda path: claim_workdir(str(path), config())])
+def test_a_damaged_record_is_named(text, read, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match="expected the JSON of a configuration") as caught:
+        read(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'config.json'}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_write_atomically_replaces_whole_files(tmp_path):
+    path = tmp_path / "x.json"
+    write_atomically(path, "long " * 100)
+    write_atomically(path, "Å")
+    assert path.read_text(encoding="utf-8") == "Å"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x.json"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "new \ud800")
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("two\nlines  and   blanks\n"), "two lines and blanks"),
+        (KeyError("no field 'x'"), "no field 'x'"),
+        (KeyError(), "KeyError"),
+        (ImportError("engine needs tblite"), "engine needs tblite"),
+        (FileNotFoundError(2, "No such file", "x.npz"), "[Errno 2] No such file: 'x.npz'"),
+        (TypeError(""), "TypeError"),
+        (AttributeError("no a"), "no a"),
+    ],
+)
+def test_input_errors_are_one_line(error, message):
+    with pytest.raises(InputError) as caught, reading_input():
+        raise error
+    assert str(caught.value) == message
+    assert caught.value.__cause__ is error
+
+
+def test_bugs_and_input_errors_pass_unchanged():
+    with pytest.raises(ZeroDivisionError), reading_input():
+        raise ZeroDivisionError
+    with pytest.raises(InputError, match="^mine$"), reading_input():
+        raise InputError("mine")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field", "value"),
+    [
+        ("evaluation.n_steps=2000", "n_steps", 2000),
+        ("evaluation.sampler=ula", "sampler", "ula"),
+        ("evaluation.discard=0", "discard", 0.0),
+        ("evaluation.label_negatives=False", "label_negatives", False),
+        ("evaluation.engine=a=b", "engine", "a=b"),
+    ],
+)
+def test_a_setting_is_changed(assignment, field, value):
+    made = ethanol.get_config()
+    change(made, assignment)
+    assert made.evaluation[field] == value
+    assert type(made.evaluation[field]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("evaluation.n_steps", "expected NAME=VALUE"),
+        ("evaluation.n_step=3", "no such field"),
+        ("evaluations.n_steps=3", "no such field"),
+        ("nothing=3", "no such field"),
+        ("=3", "no such field"),
+        ("evaluation.n_steps=many", "a value of another type"),
+        ("evaluation.n_steps=2.5", "a value of another type"),
+        ("evaluation.n_steps.more=1", "no such field"),
+        ("evaluation=3", "a value of another type"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused(assignment, words, tmp_path):
+    made = read_config(claim_workdir(str(tmp_path / "run"), ethanol.get_config()))
+    with pytest.raises(ValueError, match=words) as caught:
+        change(made, assignment)
+    assert str(caught.value).startswith(f"--set={assignment}: ")
+    assert made.to_dict() == ethanol.get_config().to_dict()
+
+
+def test_provenance_is_text():
+    record = provenance()
+    assert all(isinstance(value, str) and value for value in record.values())
+    assert json.loads(json.dumps(record)) == record
+    assert {"jax", "python", "device", "commit"} <= record.keys()

@@ -1,0 +1,304 @@
+"""The evaluation: fresh chains, spurious frames, the reference's own consistency, all of it together."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import evaluation
+from experiments.configs import rmd17_ethanol
+from experiments.evaluate import consistency_sentences, evaluate_run
+from experiments.evaluation import (
+    chain_curves,
+    consistency_metrics,
+    evaluate,
+    run_chains,
+    settings_metrics,
+    spurious_frames,
+    stability_metrics,
+)
+from experiments.problem import make_problem, reference_distributions
+from experiments.runs import load_run, time_label
+from experiments.verdicts import verdict
+from objectives import Batch
+from potentials import from_energy, scale_shift
+from potentials.units import KB, KCAL_PER_MOL
+from tests.experiments.small_problem import chains, reference_energies, small, small_problem
+
+AVERAGES = {
+    "energy_mae_mev", "force_mae_mev_per_angstrom", "spurious_fraction", "failed_fraction",
+    "reference_virial_temperature_k", "reference_kinetic_temperature_k", "energy_drift_mev",
+    "ks_energy", "wasserstein_energy_mev", "energy_mean_ev", "energy_sd_ev", "reference_energy_sd_ev",
+    "js_energy_nats", "hr_mae", "dihedral_free_energy_rmse_mev",
+}  # fmt: skip
+SETTINGS = {
+    "sampler", "n_chains", "chain_length_steps", "temperature_k", "evaluation_seed", "n_test_frames",
+}  # fmt: skip
+OTHERS = {
+    "spurious_chains", "spurious_threshold_ev", "energy_minimum_ev", "reference_energy_minimum_ev",
+    "harmonic_energy_sd_ev", "energy_autocorrelation_steps",
+}  # fmt: skip
+
+
+def threshold() -> float:
+    """Of spurious frames, relative to the training mean, eV."""
+    problem, reference = small_problem()
+    return reference.energy_quantiles[0] - problem.energy_shift - 2.0 * KCAL_PER_MOL
+
+
+@pytest.fixture
+def troubled():
+    """Four chains of ten frames: sound; one frame too low; NaN from frame 6 on; frozen from frame 8 on."""
+    energies = np.full((4, 10), threshold() + 0.001)
+    energies[1, 5] = threshold() - 0.001
+    alive = np.ones((4, 10), bool)
+    alive[2, 6:] = alive[3, 8:] = False
+    energies[2, 6:] = np.nan
+    return chains(energies, alive)
+
+
+def test_spurious_frames_are_low_or_not_finite_or_dead(troubled):
+    expected = np.zeros((4, 10), bool)
+    expected[1, 5] = expected[2, 6:] = expected[3, 8:] = True
+    np.testing.assert_array_equal(spurious_frames(small(), *_with(troubled)), expected)
+    wider = small(**{"evaluation.spurious_margin": 2.1})
+    expected[1, 5] = False
+    np.testing.assert_array_equal(spurious_frames(wider, *_with(troubled)), expected)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_frame_that_is_not_finite_is_spurious_even_where_alive(value):
+    energies = np.zeros((2, 3))
+    energies[1, 1] = value
+    found = spurious_frames(small(), *_with(chains(energies)))
+    assert found.tolist() == [[False] * 3, [False, True, False]]
+
+
+def test_stability_of_troubled_chains(troubled):
+    metrics = stability_metrics(small(), *_with(troubled))
+    problem, reference = small_problem()
+    per_chain = np.array([0, 0.1, 0.4, 0.2])
+    lowest = reference.energy_quantiles[0] - reference.energy_mean[0]
+    offset = problem.energy_shift - reference.energy_mean[0]
+    expected = {
+        "spurious_fraction": per_chain.mean(),
+        "spurious_fraction_stderr": per_chain.std(ddof=1) / 2,
+        "spurious_chains": 3,
+        "spurious_threshold_ev": lowest - 2 * KCAL_PER_MOL,
+        "failed_fraction": 0.5,
+        "failed_fraction_stderr": np.std([0, 0, 1, 1], ddof=1) / 2,
+        "energy_minimum_ev": threshold() - 0.001 + offset,
+        "reference_energy_minimum_ev": lowest,
+    }
+    assert metrics == pytest.approx(expected, abs=1e-6)
+
+
+def test_sound_chains_have_no_spurious_frame():
+    metrics = stability_metrics(small(), *_with(chains(reference_energies(4, 50))))
+    assert metrics["spurious_fraction"] == metrics["spurious_fraction_stderr"] == 0
+    assert metrics["spurious_chains"] == metrics["failed_fraction"] == 0
+    assert metrics["energy_minimum_ev"] >= metrics["reference_energy_minimum_ev"] - 1e-4
+
+
+@pytest.mark.filterwarnings("error")
+def test_chains_dead_from_the_start():
+    dead = chains(np.full((3, 50), np.nan), np.zeros((3, 50), bool))
+    metrics = stability_metrics(small(), *_with(dead))
+    assert metrics["spurious_fraction"] == metrics["failed_fraction"] == 1
+    assert np.isnan(metrics["energy_minimum_ev"])
+    curves = chain_curves(small(), *_with(dead))
+    assert np.isnan(curves["chain_energy"]).all()
+
+
+@pytest.mark.parametrize("frames", [1, 499, 500, 501, 999, 2000])
+def test_chain_curves_have_at_most_500_points_at_their_times(frames):
+    problem, reference = small_problem()
+    energies = np.tile(np.arange(frames, dtype=float), (2, 1))
+    config = small(**{"evaluation.record_every": 20})
+    curves = chain_curves(config, *_with(chains(energies)))
+    shown = curves["chain_energy"][0] - problem.energy_shift + reference.energy_mean[0]
+    assert 250 <= len(shown) <= 500 or len(shown) == frames < 500
+    # Frame i is recorded after (i + 1) × 20 steps of 0.5 fs.
+    np.testing.assert_allclose(curves["chain_time_ps"], (np.round(shown) + 1) * 0.01, rtol=1e-4)
+
+
+def test_the_package_reference_is_consistent_and_rmd17_is_not(data):
+    problem, reference = small_problem()
+    sound = consistency_metrics(small(), problem, reference)
+    assert sound["reference_kinetic_temperature_k"] == reference.kinetic_temperature[0]
+    value = sound["reference_virial_temperature_k"]
+    assert abs(value - 500) < 4 * sound["reference_virial_temperature_k_stderr"]
+    (sentence,) = consistency_sentences({**sound, "temperature_k": 500.0})
+    assert "they agree" in sentence and f"{value:.0f} ±" in sentence and "stated 500 K" in sentence
+
+    config = rmd17_ethanol.get_config()
+    problem = make_problem(config)
+    found = consistency_metrics(config, problem, reference_distributions(config, problem))
+    per_frame = np.concatenate([_virial(f, problem.system.masses) for f in problem.splits])
+    assert len(per_frame) == 2000
+    assert found["reference_virial_temperature_k"] == pytest.approx(per_frame.mean(), abs=0.5)
+    error = per_frame.std(ddof=1) / np.sqrt(2000)
+    assert found["reference_virial_temperature_k_stderr"] == pytest.approx(error, rel=1e-3)
+    assert found["reference_virial_temperature_k"] < 0
+    assert np.isnan(found["reference_kinetic_temperature_k"])
+    (sentence,) = consistency_sentences({**found, "temperature_k": 500.0})
+    assert "not a Boltzmann sample of their own labels" in sentence and "they agree" not in sentence
+
+
+def test_harmonic_energy_spread():
+    metrics = consistency_metrics(small(), *small_problem())
+    assert metrics["harmonic_energy_sd_ev"] == pytest.approx(KB * 500 * np.sqrt(21 / 2))
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "agrees"), [(540.0, 5.0, True), (560.0, 5.0, False), (600.0, 40.0, True)]
+)
+def test_the_sentence_needs_both_kelvins_and_standard_errors(value, stderr, agrees):
+    (sentence,) = consistency_sentences(
+        {
+            "reference_virial_temperature_k": value,
+            "reference_virial_temperature_k_stderr": stderr,
+            "temperature_k": 500.0,
+        }
+    )
+    assert ("they agree" in sentence) == agrees
+
+
+def in_wells(n_frames: int, stiffness: float = 20.0):
+    """The small problem with every atom in a harmonic well, and test frames at the wells' centres."""
+    problem, _ = small_problem()
+    centre = problem.test.positions[0]
+    potential = from_energy(
+        lambda params, positions: 0.5 * stiffness * jnp.sum((positions - centre) ** 2), lambda key: {}
+    )
+    test = Batch(
+        jnp.stack([centre] * n_frames), problem.test.energies[:n_frames], problem.test.forces[:n_frames]
+    )
+    return problem._replace(potential=potential, test=test)
+
+
+def test_mala_is_tuned_before_it_samples():
+    """From a step a hundred times too long, where nothing is accepted, to ⟨U⟩ = 27/2 k_B T less the
+    three degrees of freedom that centring each recorded frame takes out."""
+    problem = in_wells(16)
+    changes = {"sampler": "mala", "n_chains": 16, "n_steps": 2000, "record_every": 20}
+    config = small(**{f"evaluation.{k}": v for k, v in changes.items()}, **{"mala.step_size": 0.2})
+    steps = []
+    trajectory = run_chains(config, problem, {}, lambda window: steps.append(window.step))
+    assert steps == [1000, 2000]
+    assert trajectory.energies.shape == (16, 100)
+    masses = problem.system.masses
+    # A frame moved by its centre of mass Σ m x/M: a coordinate's variance changes by 1 + s − 2 m_i/M.
+    share = masses / masses.sum()
+    degrees = 3 * np.sum(1 + np.sum(share**2) - 2 * share)
+    means = trajectory.energies.astype(float).mean(axis=1)
+    expected = degrees / 2 * KB * 500
+    assert means.mean() == pytest.approx(expected, abs=4 * means.std(ddof=1) / 4)
+    assert means.std(ddof=1) / 4 < 0.05 * expected
+
+
+def test_chains_start_from_evenly_spaced_test_frames_and_are_reproducible():
+    frames = small_problem()[0].test
+    problem = in_wells(1, stiffness=0.5)._replace(test=frames)
+    config = small(**{"evaluation.sampler": "ula", "ula.step_size": 1e-8, "evaluation.n_chains": 4})
+    first = run_chains(config, problem, {})
+    starts = np.asarray(frames.positions)[[0, 13, 26, 39]]
+    np.testing.assert_allclose(first.positions[:, 0], starts, atol=2e-3)
+    energies = jax.vmap(jax.vmap(problem.potential.energy, (None, 0)), (None, 0))({}, first.positions)
+    np.testing.assert_allclose(first.energies, energies, rtol=1e-5)
+    again = run_chains(config, problem, {})
+    np.testing.assert_array_equal(first.positions, again.positions)
+    config.evaluation.seed += 1
+    assert (run_chains(config, problem, {}).positions[:, -1] != first.positions[:, -1]).any()
+
+
+def test_errors_on_test_frames_equal_numpys():
+    problem, _ = small_problem()
+    params = problem.potential.init(jax.random.PRNGKey(0))
+    metrics = evaluation.test_errors(problem, params)
+    both = jax.jit(jax.vmap(jax.value_and_grad(problem.potential.energy, 1), (None, 0)))
+    energy, slope = both(params, problem.test.positions)
+    absolute = 1000 * np.abs(np.asarray(energy - problem.test.energies, float))
+    assert metrics["energy_mae_mev"] == pytest.approx(absolute.mean(), rel=1e-4)
+    assert metrics["energy_mae_mev_stderr"] == pytest.approx(absolute.std(ddof=1) / np.sqrt(40), rel=1e-3)
+    force = 1000 * np.abs(np.asarray(-slope - problem.test.forces, float)).mean(axis=(1, 2))
+    assert metrics["force_mae_mev_per_angstrom"] == pytest.approx(force.mean(), rel=1e-4)
+    expected = force.std(ddof=1) / np.sqrt(40)
+    assert metrics["force_mae_mev_per_angstrom_stderr"] == pytest.approx(expected, rel=1e-3)
+    assert metrics["n_test_frames"] == 40
+
+
+def test_the_length_is_that_of_the_chains():
+    """60 steps asked for, a frame every 3: whole windows of 50 frames make 150 steps."""
+    config = small(**{"evaluation.n_steps": 60, "evaluation.record_every": 3})
+    metrics = settings_metrics(config, chains(np.zeros((2, 50))))
+    assert metrics["chain_length_steps"] == 150
+    assert metrics["chain_length_ps"] == pytest.approx(0.075)
+
+
+@pytest.mark.parametrize("sampler", ["baoab", "ula"])
+def test_from_params_to_metrics(sampler):
+    problem, reference = small_problem()
+    config = small(**{"evaluation.sampler": sampler, "evaluation.record_every": 2})
+    params = problem.potential.init(jax.random.PRNGKey(0))
+    # An untrained network is off by electronvolts, where energies are clipped.
+    start = float(problem.potential.energy(params, problem.test.positions[0]))
+    problem = problem._replace(potential=scale_shift(problem.potential, shift=-start / 9))
+    metrics, curves, trajectory = evaluate(config, problem, params, reference)
+    assert trajectory.energies.shape == (6, 50)
+    averages = AVERAGES | ({"kinetic_temperature_k"} if sampler == "baoab" else set())
+    averages |= {f"dihedral_free_energy_rmse_mev_{name}" for name in reference.dihedral_names}
+    others = OTHERS | {f"dihedral_within_two_stderr_{name}" for name in reference.dihedral_names}
+    settings = SETTINGS | ({"chain_length_ps"} if sampler == "baoab" else set())
+    assert set(metrics) == averages | {f"{name}_stderr" for name in averages} | others | settings
+    for name in averages:
+        assert np.isfinite(metrics[name]) and metrics[f"{name}_stderr"] >= 0, name
+    assert json.loads(json.dumps(metrics)) == metrics
+    assert ("chain_time_label" in curves) == (sampler == "ula")
+    if sampler == "ula":
+        assert curves["chain_time_label"] == "ULA steps"
+        np.testing.assert_array_equal(curves["chain_time_ps"], 2.0 * np.arange(1, 51))
+    else:
+        np.testing.assert_allclose(curves["chain_time_ps"], 0.001 * np.arange(1, 51))
+
+
+def test_what_is_written_can_be_read(tmp_path):
+    problem, _ = small_problem()
+    config = small(**{"evaluation.sampler": "ula"})
+    params = problem.potential.init(jax.random.PRNGKey(0))
+    metrics = evaluate_run(config, problem, params, tmp_path, output="eval_ula")
+    run = load_run(tmp_path, "MSE", "eval_ula")
+    assert run.metrics.keys() == metrics.keys()
+    assert run.metrics["objective"] == "mse" and run.metrics["dataset"] == "ethanol_gfn2"
+    assert time_label(run) == "ULA steps"
+    assert sorted(p.name for p in (tmp_path / "eval_ula").iterdir()) == ["curves.npz", "metrics.json"]
+
+
+def test_a_potential_whose_chains_all_die_is_reported(tmp_path, monkeypatch):
+    problem, _ = small_problem()
+    dead = chains(np.full((6, 50), np.nan), np.zeros((6, 50), bool))
+    monkeypatch.setattr(evaluation, "run_chains", lambda *arguments: dead)
+    params = problem.potential.init(jax.random.PRNGKey(0))
+    evaluate_run(small(), problem, params, tmp_path)
+    text = (tmp_path / "eval" / "metrics.json").read_text()
+    assert "NaN" not in text
+    run = load_run(tmp_path, "MSE")
+    assert run.metrics["failed_fraction"] == 1 and run.metrics["energy_minimum_ev"] is None
+    assert "ks_energy" not in run.metrics
+    assert verdict(run).stable is False
+
+
+def _with(trajectory):
+    problem, reference = small_problem()
+    return problem, trajectory, reference
+
+
+def _virial(frames, masses):
+    """−Σ (r − r_com)·F / ((3N − 3) k_B) of each frame, K, in double precision."""
+    centres = np.einsum("n,fnk->fk", masses / masses.sum(), frames.positions)
+    virial = -np.sum((frames.positions - centres[:, None]) * frames.forces, axis=(1, 2))
+    return virial / (24 * KB)

@@ -1,0 +1,125 @@
+"""From a configuration to data and potential: centring, checks, the prior, the reference."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from ase.io import write
+
+from experiments.binary import InputError, reading_input
+from experiments.distributions import Distributions
+from experiments.known_datasets import locate
+from experiments.problem import REFERENCE_BLOCKS, make_problem, reference_distributions, to_batch
+from potentials import make_system, zbl
+from tests.experiments.harmonic_frames import images
+from tests.experiments.small_problem import small, small_problem
+
+
+def test_batches_are_relative_and_centred():
+    problem, _ = small_problem()
+    shift = np.mean(problem.splits.train.energies)
+    assert problem.energy_shift == pytest.approx(shift, abs=1e-9)
+    assert abs(shift) > 100, "the energies in the file are totals"
+    masses = problem.system.masses
+    for frames, batch in zip(problem.splits, problem[4:], strict=True):
+        assert {leaf.dtype for leaf in batch} == {np.dtype("float32")}
+        np.testing.assert_allclose(batch.energies, frames.energies - shift, atol=1e-6)
+        np.testing.assert_allclose(batch.forces, frames.forces, rtol=1e-6)
+        centres = np.einsum("n,fnk->fk", masses, np.asarray(batch.positions, float)) / masses.sum()
+        np.testing.assert_allclose(centres, 0, atol=1e-6)
+
+
+def test_large_totals_and_far_centres_lose_no_digits():
+    problem, _ = small_problem()
+    frames = problem.splits.test
+    system = make_system(frames.numbers, frames.positions[0], 500.0)
+    far = frames._replace(positions=frames.positions + 4321.0, energies=frames.energies - 17_000.0)
+    one, other = to_batch(frames, system, problem.energy_shift), to_batch(
+        far, system, problem.energy_shift - 17_000.0
+    )
+    np.testing.assert_allclose(one.positions, other.positions, atol=1e-6)
+    np.testing.assert_allclose(one.energies, other.energies, atol=1e-6)
+
+
+def test_a_cutoff_shorter_than_a_bond():
+    train = small_problem()[0].splits.train
+    first, second = small_problem()[0].system.bonds.T
+    longest = np.linalg.norm(train.positions[:, first] - train.positions[:, second], axis=-1).max()
+    with pytest.raises(ValueError, match=rf"schnet.cutoff is .* shorter than a bond of {longest:.2f} Å"):
+        make_problem(small(**{"schnet.cutoff": float(longest) - 1e-6}))
+    make_problem(small(**{"schnet.cutoff": float(longest) + 1e-6}))
+
+
+def test_bad_settings_are_one_line_each():
+    for changes, words in (
+        ({"training.batch_size": 61}, "training.batch_size is 61, but dataset.train gives 60 frames"),
+        ({"potential": "shnet"}, "unknown potential 'shnet'"),
+        ({"dataset.path": "x.npz"}, "expected one of dataset.name and dataset.path"),
+    ):
+        with pytest.raises(InputError) as caught, reading_input():
+            make_problem(small(**changes))
+        assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_prior_adds_its_energy_and_no_params():
+    plain, _ = small_problem()
+    prior = make_problem(small(**{"zbl.enabled": True, "zbl.reach": 1.1}))
+    key = jax.random.PRNGKey(3)
+    one, other = plain.potential.init(key), prior.potential.init(key)
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+    repulsion = zbl(plain.system, reach=1.1)
+    for scale in (1.0, 0.7):
+        x = plain.test.positions[0] * scale
+        added = float(prior.potential.energy(one, x) - plain.potential.energy(one, x))
+        assert added == pytest.approx(float(repulsion(x).sum()), rel=1e-4, abs=1e-4)
+    assert added > 1.0, "compressed bonds must cost energy"
+
+
+def test_the_package_file_carries_the_reference_of_all_frames():
+    config = small()
+    problem, reference = small_problem()
+    with np.load(locate(config.dataset.name).path) as file:
+        for name in Distributions._fields:
+            np.testing.assert_array_equal(getattr(reference, name), file[f"reference_{name}"])
+    # The frames are a small sample of those behind the statistics.
+    energies = np.concatenate([frames.energies for frames in problem.splits])
+    error = energies.std(ddof=1) / np.sqrt(len(energies))
+    assert abs(energies.mean() - reference.energy_mean[0]) < 5 * np.hypot(error, reference.energy_mean[1])
+    assert reference.energy_quantiles[0] <= energies.min() <= energies.max() <= reference.energy_quantiles[-1]
+
+
+@pytest.fixture
+def own_file(tmp_path):
+    """105 frames of the package as a user's extxyz, and a configuration that reads it."""
+    splits = small_problem()[0].splits
+    atoms = [image for frames in splits for image in images(frames)][:105]
+    write(tmp_path / "mine.extxyz", atoms, format="extxyz")
+    changes = {"name": "", "path": str(tmp_path / "mine.extxyz"), "train": 60, "validation": 15, "test": 0}
+    return small(**{f"dataset.{key}": value for key, value in changes.items()})
+
+
+def test_a_users_own_file_gives_its_own_reference(own_file):
+    problem = make_problem(own_file)
+    assert [len(frames.energies) for frames in problem.splits] == [60, 15, 30]
+    reference = reference_distributions(own_file, problem)
+    energies = np.concatenate([frames.energies for frames in problem.splits])
+    assert reference.n_frames == 105 // REFERENCE_BLOCKS
+    assert len(reference.energy_density) == REFERENCE_BLOCKS
+    # Blocks of equal length: five of the 105 frames are left over.
+    assert reference.energy_mean[0] == pytest.approx(energies.mean(), abs=energies.std() / 20)
+    error = energies.std(ddof=1) / np.sqrt(100)
+    assert reference.energy_mean[1] == pytest.approx(error, rel=0.6)
+    assert reference.energy_edges[0] < energies.min() < energies.max() < reference.energy_edges[-1]
+    np.testing.assert_allclose(reference.dihedral_probability.sum(axis=-1), 1, atol=1e-6)
+    assert np.isnan(reference.kinetic_temperature).all()
+
+
+def test_a_file_too_small_for_a_reference(own_file):
+    own_file.dataset.train, own_file.dataset.validation, own_file.dataset.test = 10, 4, 5
+    own_file.training.batch_size = 5
+    problem = make_problem(own_file)
+    with pytest.raises(ValueError, match="at least 20 frames, got 19"):
+        reference_distributions(own_file, problem)

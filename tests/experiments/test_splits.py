@@ -1,0 +1,90 @@
+"""Splits into training, validation and test frames: random, by index file, by section."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments.datasets import load_splits
+from tests.experiments.harmonic_frames import (
+    assert_same,
+    config,
+    harmonic,
+    index_file,
+    md17_arrays,
+    package_arrays,
+    save,
+)
+
+
+def test_random_split_is_disjoint_and_by_seed(tmp_path):
+    path = str(save(tmp_path / "a.npz", md17_arrays(harmonic(40))))
+    splits = load_splits(config(path=path), 3)
+    sets = [set(part.indices) for part in splits]
+    assert [len(s) for s in sets] == [10, 5, 25]
+    assert set.union(*sets) == set(range(40))
+    assert_same(splits.test, harmonic(40).take(splits.test.indices))
+    again = load_splits(config(path=path, test=4, split="random"), 3)
+    np.testing.assert_array_equal(again.test.indices, splits.test.indices[:4])
+    np.testing.assert_array_equal(again.train.indices, splits.train.indices)
+    assert set(load_splits(config(path=path), 4).train.indices) != sets[0]
+
+
+def test_a_missing_split_file_is_told_from_a_word(tmp_path):
+    path = str(save(tmp_path / "a.npz", md17_arrays(harmonic(40))))
+    with pytest.raises(
+        FileNotFoundError, match=r"dataset\.split 'randm': no such file; expected 'file', 'random'"
+    ):
+        load_splits(config(path=path, split="randm"), 0)
+
+
+def test_index_file(tmp_path):
+    path = str(save(tmp_path / "a.npz", md17_arrays(harmonic(40))))
+    splits = load_splits(config(path=path, split=index_file(tmp_path)), 0)
+    np.testing.assert_array_equal(splits.train.indices, np.arange(10))
+    np.testing.assert_array_equal(splits.validation.indices, np.arange(20, 25))
+    np.testing.assert_array_equal(splits.test.indices, np.arange(39, 29, -1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"test": np.array([31, 7, 8])}, r"2 rows are in both 'train' and 'test' \(first: 7\)"),
+        (
+            {"validation": np.array([19, 20, 21, 22, 23])},
+            r"1 rows are in both 'train' and 'validation' \(first: 19\)",
+        ),
+        ({"test": np.array([40])}, r"'test' lists row 40, expected 0 to 39"),
+        ({"test": np.array([31, 32, 31])}, r"'test' lists row 31 more than once"),
+        ({"test": np.array([1.5])}, r"'test' is float64 \(1,\), expected a list of row numbers"),
+        ({"train": np.arange(6)}, r"dataset\.train = 10, but 'train' lists 6 rows"),
+    ],
+)
+def test_faults_of_an_index_file(tmp_path, changes, match):
+    path = str(save(tmp_path / "a.npz", md17_arrays(harmonic(40))))
+    with pytest.raises(ValueError, match=r"index\.npz: " + match):
+        load_splits(config(path=path, split=index_file(tmp_path, **changes)), 0)
+
+
+def test_index_file_of_other_keys(tmp_path):
+    path = str(save(tmp_path / "a.npz", md17_arrays(harmonic(40))))
+    index = str(
+        save(tmp_path / "i.npz", {"train": np.arange(9), "valid": np.arange(9), "test": np.arange(9)})
+    )
+    with pytest.raises(ValueError, match=r"i\.npz: key 'validation' is missing; is it called 'valid'\?"):
+        load_splits(config(path=path, split=index), 0)
+
+
+def test_package_file_is_taken_in_even_strides(tmp_path):
+    sections = [harmonic(n, seed=n) for n in (100, 21, 30)]
+    path = str(save(tmp_path / "p.npz", package_arrays(*sections)))
+    splits = load_splits(config(path=path, train=12, validation=6), 0)
+    np.testing.assert_array_equal(splits.train.indices, 9 * np.arange(12))
+    np.testing.assert_array_equal(splits.validation.indices, 100 + 4 * np.arange(6))
+    np.testing.assert_array_equal(splits.test.indices, 121 + np.arange(30))
+    assert_same(splits.validation, sections[1].take(4 * np.arange(6)), 1e-5)
+    # Nearly all of them: rounding must not take one twice.
+    most = load_splits(config(path=path, train=97, validation=20, test=29), 0)
+    assert [len(set(part.indices)) for part in most] == [97, 20, 29]
+    with pytest.raises(ValueError, match=r"p\.npz: dataset\.validation = 22, but that section has 21 frames"):
+        load_splits(config(path=path, validation=22), 0)

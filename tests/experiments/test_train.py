@@ -1,0 +1,185 @@
+"""The training binary: resuming after kill -9, post-training with moments, bad input."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import binary
+from experiments.checkpoints import Checkpoints
+from experiments.configs import ethanol, rmd17_ethanol
+from experiments.problem import make_problem
+from experiments.train import prepare, train
+from experiments.training import make_optimiser
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def small(**changes):
+    """The package's ethanol, shrunk to seconds."""
+    config = ethanol.get_config()
+    config.dataset.train, config.dataset.validation, config.dataset.test = 60, 20, 20
+    config.schnet.n_features = config.schnet.n_filters = 16
+    config.schnet.n_interactions = 1
+    config.training.batch_size = 20
+    config.training.log_every = config.training.checkpoint_every = 10
+    config.pre_training.n_updates = 60
+    config.post_training.n_updates = 60
+    config.contrastive.n_chains, config.contrastive.n_steps, config.contrastive.burn_in = 6, 5, 20
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def run(config, workdir):
+    problem, objective = prepare(config)
+    return train(config, problem, objective, binary.claim_workdir(str(workdir), config))
+
+
+def assert_same(one, other):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "mse"
+    return workdir, run(small(), workdir)
+
+
+def flags_of(config):
+    base = ethanol.get_config()
+    pairs = {}
+
+    def walk(new, old, prefix):
+        for key in new:
+            if hasattr(new[key], "keys"):
+                walk(new[key], old[key], f"{prefix}{key}.")
+            elif new[key] != old[key]:
+                pairs[f"{prefix}{key}"] = new[key]
+
+    walk(config, base, "")
+    return [f"--config.{key}={value}" for key, value in pairs.items()]
+
+
+def command(config, workdir):
+    return [sys.executable, "-m", "experiments.train", f"--workdir={workdir}", *flags_of(config)]
+
+
+def test_errors_fall_and_are_logged(pretrained):
+    workdir, _ = pretrained
+    log = np.genfromtxt(workdir / "train_log.csv", delimiter=",", names=True)
+    assert log["step"].tolist() == list(range(10, 61, 10))
+    assert log["validation_force_mae_mev_per_angstrom"][-1] < 0.7 * log["force_mae_mev_per_angstrom"][0]
+
+
+def test_post_training_starts_from_weights_and_moments(pretrained):
+    workdir, state = pretrained
+    config = small(objective="crmse", init_from=str(workdir))
+    problem = make_problem(config)
+    params = problem.potential.init(jax.random.PRNGKey(5))
+    found, _, moments = Checkpoints(workdir).restore_weights(params, make_optimiser(1.0).init(params))
+    assert_same(found, state.params)
+    assert_same(moments, state.optimiser)
+    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(moments))
+
+
+def test_kill_9_and_start_again_equals_an_unbroken_run(pretrained, tmp_path):
+    config = small(objective="crmse", init_from=str(pretrained[0]))
+    # The unbroken run is another process too, so that both compile under the same circumstances.
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    subprocess.run(command(config, unbroken), cwd=ROOT, check=True, capture_output=True)
+    process = subprocess.Popen(
+        command(config, broken), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    while not (broken / "checkpoints" / "20").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    killed_at = max(int(p.name) for p in (broken / "checkpoints").iterdir() if p.name.isdigit())
+    assert killed_at < 60
+    subprocess.run(command(config, broken), cwd=ROOT, check=True, capture_output=True)
+    problem, objective = prepare(config)
+    assert objective is not None
+    params = problem.potential.init(jax.random.PRNGKey(0))
+    moments = make_optimiser(1.0).init(params)
+    one, other = (Checkpoints(w).restore_weights(params, moments) for w in (unbroken, broken))
+    assert_same(one, other)
+    rows = [(w / "train_log.csv").read_text().splitlines() for w in (unbroken, broken)]
+    assert len(rows[0]) == len(rows[1]) == 7
+
+
+def test_a_damaged_checkpoint_is_passed_over(pretrained, tmp_path):
+    config = small()
+    run(config, tmp_path / "run")
+    newest = tmp_path / "run" / "checkpoints" / "60"
+    for path in newest.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    again = run(config, tmp_path / "run")
+    assert_same(again.params, pretrained[1].params)
+
+
+def test_a_workdir_of_another_configuration_is_refused_untouched(pretrained):
+    workdir, _ = pretrained
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
+    with pytest.raises(binary.InputError, match=r"another configuration: seed is 0 there and 7 here"):
+        binary.claim_workdir(str(workdir), small(seed=7))
+    assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"objective": "crmes"}, "unknown objective 'crmes'; nearest: 'crmse'"),
+        ({"potential": "schnett"}, "unknown potential 'schnett'; nearest: 'schnet'"),
+        ({"objective": "crmse", "contrastive.sampler": "malla"}, "unknown sampler 'malla'; nearest: 'mala'"),
+        ({"dataset.name": "ethanol_gfn"}, "nearest: 'ethanol_gfn2'"),
+        ({"dataset.name": "", "dataset.path": "/nowhere/x.npz"}, "/nowhere/x.npz"),
+        ({"dataset.train": 100_000}, "100000"),
+        ({"training.batch_size": 61}, "training.batch_size is 61"),
+        ({"schnet.cutoff": 1.0}, "schnet.cutoff is 1.0 Å, shorter than a bond"),
+        ({"init_from": "/nowhere"}, "init_from: /nowhere holds no checkpoints"),
+        ({"training.checkpoint_every": 15}, "checkpoint_every is 15"),
+        ({"dataset.temperature": -1.0}, "temperature is -1.0 K"),
+        ({"objective": "crmse", "contrastive.restart_fraction": 2.0}, "restart_fraction=2.0"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it(changes, words):
+    with pytest.raises(binary.InputError) as caught, binary.reading_input():
+        prepare(small(**changes))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config.objective=crmes"], "crmse"),
+        (["--config.no_such_field=1"], "no_such_field"),
+        (["--workdirr=x"], "workdirr"),
+        ([], "--workdir is not set"),
+    ],
+)
+def test_exit_status_2_and_no_traceback(arguments, words, tmp_path):
+    words_of_command = [sys.executable, "-m", "experiments.train", *arguments]
+    done = subprocess.run(words_of_command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1 and words in lines[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_rmd17_trains_to_its_own_split(data):
+    config = rmd17_ethanol.get_config()
+    problem = make_problem(config)
+    assert [len(batch.energies) for batch in problem[4:]] == [950, 50, 1000]
+    assert abs(float(problem.train.energies.mean())) < 1e-4
+    assert len(problem.system.bonds) == 8

@@ -1,0 +1,94 @@
+"""Verdicts from metrics alone, and how metrics are written."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from experiments.runs import Run
+from experiments.verdicts import format_value, verdict
+from tests.experiments.synthetic_runs import METRICS
+
+BROKEN, SAFE = METRICS[True] | {"energy_minimum_ev": -34.4}, METRICS[False]
+
+
+def _run(label: str, metrics: dict) -> Run:
+    return Run(label, dict(metrics), {}, {})
+
+
+def test_verdict_of_a_broken_sampler():
+    stable, text = verdict(_run("MSE", BROKEN))
+    assert stable is False
+    assert text == (
+        "NOT safe to sample: 12.3 % ± 1.0 % of frames in 64 × 100 ps are spurious; "
+        "lowest energy -34.4 eV (-793 kcal/mol) relative to the reference mean, "
+        "threshold -0.9 eV (-20.8 kcal/mol); 3.12 % of chains failed (non-finite or broken)."
+    )
+
+
+def test_verdict_of_a_sound_sampler_states_what_the_chains_can_exclude():
+    stable, text = verdict(_run("CRMSE", SAFE))
+    assert stable is True
+    assert text.startswith("no spurious frame in 64 × 100 ps; lowest energy -0.62 eV (-14.3 kcal/mol)")
+    bound = float(re.search(r"below ([\d.]+) %", text)[1]) / 100
+    assert (1 - bound) ** 64 == pytest.approx(0.05, rel=0.05)  # no fall in 64 chains is then a 5 % event
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"failed_fraction": 0.01},
+        {"energy_minimum_ev": -1.0},
+        {"spurious_fraction": float("nan")},
+        {"spurious_fraction": 1e-6},
+    ],
+)
+def test_one_bad_sign_is_enough(change):
+    stable, text = verdict(_run("x", SAFE | change))
+    assert stable is False and text.startswith("NOT safe")
+
+
+def test_verdict_on_incomplete_metrics():
+    assert verdict(_run("x", {})).stable is None
+    assert verdict(_run("x", {"spurious_fraction": None})).stable is None
+    stable, text = verdict(_run("x", {"spurious_fraction": 0.0}))
+    assert stable and text == "no spurious frame in the evaluation chains."
+    _, text = verdict(_run("x", {"spurious_fraction": 0.2}))
+    assert text == "NOT safe to sample: 20 % of frames in the evaluation chains are spurious."
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "expected"),
+    [
+        (12.3456, 1.01, "12.3 ± 1.0"),
+        (0.05512, 0.0031, "0.0551 ± 0.0031"),
+        (1.0, 0.0996, "1.00 ± 0.10"),
+        (-34.4, 0.123, "-34.40 ± 0.12"),
+        (12345.6, 234.5, "12350 ± 230"),
+        (3.21e-9, 1.2e-10, "(3.21 ± 0.12)e-9"),
+        (0.0, 0.0, "0 ± 0"),
+        (0.123456, None, "0.1235"),
+        (0.123456, float("nan"), "0.1235"),
+        (30000, None, "30000"),
+        (float("nan"), None, "-"),
+        (None, None, "-"),
+        (float("-inf"), 1.0, "-inf"),
+        (True, None, "True"),
+        ("baoab", None, "baoab"),
+    ],
+)
+def test_format_value(value, stderr, expected):
+    assert format_value(value, stderr) == expected
+
+
+def test_verdict_of_chains_without_a_clock_counts_steps():
+    steps = {name: value for name, value in SAFE.items() if name != "chain_length_ps"}
+    steps["chain_length_steps"] = 50_000
+    stable, text = verdict(_run("ULA", steps))
+    assert stable and text.startswith("no spurious frame in 64 × 50000 steps; ")
+    assert "the chance that a chain falls within 50000 steps is below 4.6 %" in text
+    # The clock goes first where there are both.
+    assert "64 × 100 ps" in verdict(_run("BAOAB", SAFE | {"chain_length_steps": 200_000})).text
+    unknown = BROKEN | {"chain_length_ps": None, "chain_length_steps": 7}
+    assert "64 × 7 steps" in verdict(_run("x", unknown)).text

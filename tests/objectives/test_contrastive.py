@@ -1,0 +1,278 @@
+"""The contrastive gradient against quadrature, and the fate of chains that fail or start again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+
+from objectives import Negatives, Objective, contrastive, contrastive_loss
+from potentials import Params, Potential, from_energy
+from samplers import Sampler, mala, ula
+from tests.objectives.pair_well import (
+    BETA,
+    OTHER,
+    REFERENCE,
+    TEMPERATURE,
+    even_frames,
+    exact_gradient,
+    frames_at,
+    pair_potential,
+    pair_system,
+    params_of,
+    unlabelled,
+)
+
+WALL = 4.0  # Å
+
+
+def _potential() -> Potential:
+    """The pair well, not a number beyond a separation of `WALL`; params["wall"] times a fall towards it."""
+    pair = pair_potential()
+
+    def energy(params: Params, x: Array) -> Array:
+        distance = jnp.sqrt(jnp.sum((x[1] - x[0]) ** 2))
+        return pair.energy(params, x) + params["wall"] * jnp.sqrt(WALL - distance)
+
+    return from_energy(energy, lambda key: PARAMS)
+
+
+POTENTIAL, SYSTEM = _potential(), pair_system()
+PARAMS = params_of(OTHER | {"wall": 0.0})
+FRAMES = unlabelled(even_frames(64, REFERENCE))
+DATA = {frame.tobytes() for frame in np.asarray(FRAMES.positions)}
+KEY = jax.random.PRNGKey(0)
+
+
+@cache
+def _build(builder: Callable[..., Sampler], step_size: float = 4e-4, **settings: float) -> Objective:
+    """A contrastive objective, its functions jitted and compiled once for all tests."""
+    sampler = builder(POTENTIAL, SYSTEM, step_size=step_size)
+    functions = contrastive(POTENTIAL, sampler, SYSTEM.masses, TEMPERATURE, **settings)
+    return Objective(*map(jax.jit, functions))
+
+
+def _ula_chains() -> Objective:
+    return _build(ula, n_chains=64, n_steps=3)
+
+
+def _mala_chains() -> Objective:
+    return _build(mala, step_size=1e-3, n_chains=1024, n_steps=50, burn_in=400)
+
+
+@jax.jit
+def _gradient(params: Params, reference: Array, negatives: Negatives) -> Params:
+    return jax.grad(partial(contrastive_loss, POTENTIAL, TEMPERATURE), has_aux=True)(
+        params, reference, negatives
+    )[0]
+
+
+def _assert_unbiased(blocks: dict[str, Array], precision: float) -> None:
+    """Means over independent blocks [K] within 4 standard errors of the exact gradient."""
+    for name, exact in exact_gradient(REFERENCE, OTHER).items():
+        values = np.asarray(blocks[name], dtype=float)
+        stderr = values.std(ddof=1) / np.sqrt(len(values))
+        assert abs(values.mean() - exact) < 4 * stderr, (name, values.mean(), exact, stderr)
+        assert stderr < precision * abs(exact), (name, stderr, exact)
+
+
+def _from_data(positions: Array) -> list[bool]:
+    """Which replicas are exactly on a data frame."""
+    return [frame.tobytes() in DATA for frame in np.asarray(positions)]
+
+
+# --- the gradient
+
+
+def test_value_and_metrics_by_hand():
+    positions = frames_at(np.array([0.2, 0.5, 0.9]), OTHER)
+    negatives = Negatives(jnp.asarray(positions), jnp.array([True, False, True]), jnp.array([1.0, 0.0, 0.0]))
+    # No energy is below 0: a failed chain must not count as 0 eV.
+    params = {"barrier": 0.1, "tilt": 0.0, "wall": 0.0}
+    loss = jax.jit(partial(contrastive_loss, POTENTIAL, TEMPERATURE))
+    value, metrics = loss(params_of(params), FRAMES.positions, negatives)
+
+    def energies(frames):
+        x = np.asarray(frames, dtype=float)
+        return 0.1 * ((x[:, 1, 0] - x[:, 0, 0]) ** 2 - 1) ** 2
+
+    alive = energies(positions)[[0, 2]]
+    assert float(value) == pytest.approx(BETA * (energies(FRAMES.positions).mean() - alive.mean()), rel=1e-4)
+    assert {name: float(metric) for name, metric in metrics.items()} == pytest.approx(
+        {
+            "chain_energy_mean_ev": alive.mean(),
+            "chain_energy_min_ev": alive.min(),
+            "chain_alive_fraction": 2 / 3,
+            "acceptance": 1 / 3,
+        },
+        rel=1e-4,
+    )
+
+
+def test_gradient_from_exact_samples():
+    shares = np.random.default_rng(0).random((2, 40, 1000))  # 40 blocks of 1000 frames
+    reference = frames_at(shares[0], REFERENCE, seed=1)
+    model = frames_at(shares[1], OTHER, seed=2)
+    negatives = Negatives(jnp.asarray(model), jnp.ones((40, 1000), bool))
+    blocks = jax.vmap(_gradient, (None, 0, 0))(PARAMS, jnp.asarray(reference), negatives)
+    _assert_unbiased(blocks, 0.04)
+
+
+def test_gradient_from_persistent_mala_chains():
+    objective = _mala_chains()
+    reference = even_frames(2000, REFERENCE)
+    state = objective.init(KEY, PARAMS, FRAMES)
+    windows = []
+    for _ in range(10):
+        negatives, state = objective.sample(PARAMS, state)
+        by_block = jax.tree.map(lambda leaf: leaf.reshape(16, 64, *leaf.shape[1:]), negatives)
+        windows.append(jax.vmap(_gradient, (None, None, 0))(PARAMS, reference, by_block))
+    _assert_unbiased(jax.tree.map(lambda *window: sum(window) / len(window), *windows), 0.06)
+    _, metrics = objective.loss(PARAMS, FRAMES, negatives)
+    assert float(metrics["acceptance"]) == pytest.approx(0.574, abs=0.08)  # what burn-in tunes for
+
+
+def test_negatives_are_constants():
+    objective = _ula_chains()
+    state = objective.init(KEY, PARAMS, FRAMES)
+    fixed, _ = objective.sample(PARAMS, state)
+
+    def through_the_chains(params):
+        return objective.loss(params, FRAMES, objective.sample(params, state)[0])[0]
+
+    expected = _gradient(PARAMS, FRAMES.positions, fixed)
+    found = jax.jit(jax.grad(through_the_chains))(PARAMS)
+    for name in ("barrier", "tilt"):
+        assert float(found[name]) == pytest.approx(float(expected[name]), rel=1e-4)
+        assert abs(expected[name]) > 1e-3
+    slope = jax.grad(lambda x: objective.loss(PARAMS, FRAMES, fixed._replace(positions=x))[0])(
+        fixed.positions
+    )
+    assert not slope.any()
+
+
+# --- chains
+
+
+def test_chains_start_from_different_data_frames_and_persist():
+    objective = _ula_chains()
+    state = objective.init(KEY, PARAMS, FRAMES)
+    assert {frame.tobytes() for frame in np.asarray(state.chains.position)} == DATA
+    for _ in range(3):
+        negatives, state = objective.sample(PARAMS, state)
+        np.testing.assert_array_equal(negatives.positions, state.chains.position)
+        assert not any(_from_data(negatives.positions)) and negatives.alive.all()
+        assert negatives.accepted is None
+
+
+def test_frames_are_centred_between_windows():
+    objective = _ula_chains()
+    state = objective.init(KEY, PARAMS, unlabelled(FRAMES.positions + 5.0))
+    negatives, state = objective.sample(PARAMS, state)
+    np.testing.assert_allclose(negatives.positions.mean(axis=1), 0, atol=1e-5)
+
+
+def test_restart_fraction_is_the_share_that_starts_again():
+    objective = _build(ula, n_chains=64, n_steps=3, restart_fraction=0.25)
+    state = objective.init(KEY, PARAMS, FRAMES)
+    restarted = []
+    for _ in range(50):
+        negatives, state = objective.sample(PARAMS, state)
+        restarted.append(_from_data(state.chains.position))
+        # The negatives are where the chains went; only their next window begins at data.
+        assert not any(_from_data(negatives.positions))
+    share = np.mean(restarted)
+    assert abs(share - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 3200)
+    both = np.mean(np.array(restarted[1:]) & restarted[:-1])  # independent from update to update
+    assert abs(both - share**2) < 4 * np.sqrt(0.0625 / 3136)
+
+
+def test_tuned_step_size_survives_restarts():
+    objective = _mala_chains()
+    state = objective.init(KEY, PARAMS, FRAMES)
+    tuned = np.asarray(state.chains.step_size)
+    assert np.ptp(tuned) == 0 and tuned[0] > 1e-2
+    lost = state.chains.set(position=state.chains.position.at[:9].set(jnp.nan))
+    negatives, state = objective.sample(PARAMS, state._replace(chains=lost))
+    assert not negatives.alive[:9].any() and all(_from_data(state.chains.position[:9]))
+    np.testing.assert_array_equal(state.chains.step_size, tuned)
+
+
+def test_caches_are_refreshed_when_the_parameters_change():
+    objective = _mala_chains()
+    state = objective.init(KEY, PARAMS, FRAMES)
+    new = params_of({"barrier": 0.3, "tilt": 0.2, "wall": 0.0})
+    # Steps so long that none is accepted: what is left is what the refresh computed.
+    stuck = state.chains.set(step_size=jnp.full(1024, 100.0))
+    negatives, after = objective.sample(new, state._replace(chains=stuck))
+    assert not negatives.accepted.any() and negatives.alive.all()
+    energies = jax.vmap(POTENTIAL.energy, (None, 0))(new, state.chains.position)
+    np.testing.assert_allclose(after.chains.energy, energies, rtol=1e-4, atol=1e-6)
+
+
+# --- chains that fail
+
+FALLING = params_of(OTHER | {"wall": 0.1})
+
+
+def _apart(separation: float) -> Array:
+    return jnp.array([[-0.5, 0, 0], [0.5, 0, 0]]) * separation
+
+
+def test_failed_chains_do_not_count_and_start_again():
+    objective = _ula_chains()
+    state = objective.init(KEY, FALLING, FRAMES)
+    position = state.chains.position.at[0].set(_apart(WALL + 1)).at[1].set(jnp.nan)
+    # The slope next to the wall throws this one across: a position, but no energy, where it is frozen.
+    position = position.at[2].set(_apart(WALL - 2e-6))
+    negatives, after = objective.sample(FALLING, state._replace(chains=state.chains.set(position=position)))
+    np.testing.assert_array_equal(negatives.alive, [False] * 3 + [True] * 61)
+    assert np.isfinite(negatives.positions[2]).all()
+    assert float(jnp.ptp(negatives.positions[2, :, 0])) > WALL
+
+    (value, metrics), gradient = jax.value_and_grad(objective.loss, has_aux=True)(FALLING, FRAMES, negatives)
+    assert float(metrics["chain_alive_fraction"]) == pytest.approx(61 / 64)
+    kept = Negatives(negatives.positions[3:], jnp.ones(61, bool))
+    expected, _ = objective.loss(FALLING, FRAMES, kept)
+    assert np.isfinite(float(expected)) and float(value) == pytest.approx(float(expected), rel=1e-3)
+    for name, slope in _gradient(FALLING, FRAMES.positions, kept).items():
+        assert float(gradient[name]) == pytest.approx(float(slope), rel=1e-3)
+
+    assert _from_data(after.chains.position) == [True] * 3 + [False] * 61
+    assert objective.sample(FALLING, after)[0].alive.all()
+
+
+def test_a_chain_stuck_where_there_is_no_energy_starts_again():
+    """MALA rejects every step from there: its position stays finite."""
+    objective = _mala_chains()
+    state = objective.init(KEY, FALLING, FRAMES)
+    chains = state.chains.set(position=state.chains.position.at[0].set(_apart(WALL + 1)))
+    negatives, after = objective.sample(FALLING, state._replace(chains=chains))
+    np.testing.assert_allclose(negatives.positions[0], _apart(WALL + 1), rtol=1e-6)
+    np.testing.assert_array_equal(negatives.alive, [False] + [True] * 1023)
+    assert _from_data(after.chains.position[:1]) == [True]
+
+
+def test_no_chain_left_gives_no_gap_and_no_gradient():
+    loss = jax.jit(jax.value_and_grad(partial(contrastive_loss, POTENTIAL, TEMPERATURE), has_aux=True))
+    for positions in (jnp.tile(_apart(WALL + 1), (4, 1, 1)), FRAMES.positions[:4]):
+        negatives = Negatives(positions, jnp.zeros(4, bool))
+        (value, metrics), gradient = loss(FALLING, FRAMES.positions, negatives)
+        assert float(value) == 0 and float(metrics["chain_alive_fraction"]) == 0
+        assert all(float(slope) == 0 for slope in gradient.values())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"n_chains": 0}, {"n_steps": 0}, {"restart_fraction": -0.1}, {"restart_fraction": 1.1}],
+)
+def test_settings_out_of_range(settings):
+    name, value = next(iter(settings.items()))
+    with pytest.raises(ValueError, match=f"contrastive: .*{name}={value}") as caught:
+        _build(ula, **settings)
+    assert "\n" not in str(caught.value)
