@@ -21,6 +21,8 @@ from ml_collections import ConfigDict
 PACKAGES = ("boltzfit", "jax", "jaxlib", "jax-md", "flax", "optax", "numpy", "orbax-checkpoint")
 
 
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "ethanol.py"
+
 LOG = logging.getLogger("boltzfit")
 """Progress of the binaries, on stderr; the libraries' own chatter stays out of it."""
 
@@ -34,9 +36,8 @@ def reading_input() -> Iterator[None]:
     """Turns the errors of reading and checking input into `InputError`."""
     try:
         yield
-    except (ValueError, OSError, ImportError, KeyError, AttributeError, TypeError) as error:
-        message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        raise InputError(" ".join((message or type(error).__name__).split())) from error
+    except (ValueError, OSError, ImportError) as error:
+        raise InputError(" ".join((str(error) or type(error).__name__).split())) from error
 
 
 def run(main: Callable[[], None]) -> None:
@@ -62,9 +63,15 @@ def _guarded(main: Callable[[], None]) -> None:
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:
+    if "config" in flags.FLAGS and not any(a.split("=")[0] in ("--config", "-config") for a in arguments):
+        # Not the flag's own default, which would be read, and fail, at import.
+        arguments = [arguments[0], f"--config={DEFAULT_CONFIG}", *arguments[1:]]
     try:
         rest = flags.FLAGS(arguments)
-    except (flags.Error, ValueError, AttributeError, KeyError, TypeError, OSError) as error:
+    except (AttributeError, KeyError) as error:
+        name = str(error).strip("\"'")
+        _fail(ValueError(f"--config has no field {name}; those there are stand in configs/base.py"))
+    except (flags.Error, ValueError, TypeError, OSError) as error:
         _fail(error)
     if len(rest) > 1:
         _fail(ValueError(f"unexpected argument '{rest[1]}'; flags start with --"))
@@ -113,9 +120,9 @@ def claim_workdir(workdir: str, config: ConfigDict) -> Path:
     text = config.to_json(indent=2, sort_keys=True)
     with reading_input():
         if record.exists():
-            difference = _difference(_read_record(record), json.loads(text))
-            if difference:
-                raise InputError(f"{path} holds a run of another configuration: {difference}")
+            found = difference(_read_record(record), json.loads(text))
+            if found:
+                raise InputError(f"{path} holds a run of another configuration: {found}")
         else:
             path.mkdir(parents=True, exist_ok=True)
             write_atomically(record, text)
@@ -152,12 +159,13 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _difference(old: dict, new: dict, prefix: str = "") -> str:
+def difference(old: dict, new: dict, prefix: str = "") -> str:
+    """The first field in which two nested records differ, as words; empty where they are equal."""
     for key in sorted(old.keys() | new.keys()):
         one, other = old.get(key), new.get(key)
         if one == other:
             continue
         if isinstance(one, dict) and isinstance(other, dict):
-            return _difference(one, other, f"{prefix}{key}.")
+            return difference(one, other, f"{prefix}{key}.")
         return f"{prefix}{key} is {one!r} there and {other!r} here"
     return ""

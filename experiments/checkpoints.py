@@ -25,10 +25,12 @@ class Checkpoints:
     resuming needs.
     """
 
-    def __init__(self, workdir: str | Path, keep: int = 3):
-        """Args: workdir: of the run; keep: how many of the latest to keep."""
+    def __init__(self, workdir: str | Path, *, write: bool = False, keep: int = 3):
+        """Args: workdir: of the run; write: make the folder; keep: how many of the latest to keep."""
         self._folder = Path(workdir).resolve() / "checkpoints"
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=write, enable_async_checkpointing=False
+        )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def steps(self) -> list[int]:
@@ -36,18 +38,27 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState) -> None:
-        """Writes to a temporary folder and renames it; a killed save leaves nothing behind."""
+        """Writes to a temporary folder and renames it; a killed save leaves nothing behind.
+
+        Raises:
+          OSError: it was not written.
+        """
         state = jax.device_get(state)
         weights, progress = _items(state)
-        self._manager.save(
+        saved = self._manager.save(
             int(state.step),
             args=ocp.args.Composite(
                 weights=ocp.args.StandardSave(weights), progress=ocp.args.StandardSave(progress)
             ),
         )
+        if not saved:
+            raise OSError(f"{self._folder}/{int(state.step)}: checkpoint not written")
 
     def restore(self, template: TrainState) -> TrainState | None:
         """The latest state that can be read, of the structure of `template`; None if there is none.
+
+        Later ones that can not be read are renamed `unreadable_<step>`, so that the run can write
+        them again.
 
         Raises:
           ValueError: checkpoints exist and none can be read.
@@ -57,6 +68,10 @@ class Checkpoints:
         if found is None:
             return None
         weights, progress = found["weights"], found["progress"]
+        for step in self.steps():
+            if step > int(progress["step"]):
+                (self._folder / str(step)).rename(self._folder / f"unreadable_{step}")
+        self._manager.reload()
         return TrainState(
             step=progress["step"],
             params=weights["params"],

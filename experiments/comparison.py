@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from experiments.distributions import Distributions, measure, over_chains
-from experiments.problem import Problem
+from experiments.problem import Problem, chosen_dihedrals
 from objectives.dihedrals import dihedral_centers, free_energy_stderr, populated
 from objectives.distances import bootstrap_over_chains, jensen_shannon, ks_statistic, wasserstein1
 from objectives.statistics import Estimate, autocorrelation_time, estimate_std, jackknife, mean_and_stderr
@@ -32,7 +32,12 @@ def compare(
         return metrics, {}
     energies = trajectory.energies[chains][:, keep].astype(np.float64) + problem.energy_shift
     model = measure(
-        problem.system, list(trajectory.positions[chains][:, keep]), energies, reference.energy_edges
+        problem.system,
+        list(trajectory.positions[chains][:, keep]),
+        energies,
+        reference.energy_edges,
+        chosen_dihedrals(config, problem.system),
+        achiral=config.evaluation.achiral,
     )
     quantiles = reference.energy_quantiles
     sd, mean = estimate_std(energies), mean_and_stderr(energies)
@@ -45,6 +50,7 @@ def compare(
         for name, f in (("ks", ks_statistic), ("wasserstein", wasserstein1))
     }
     metrics |= {
+        "n_chains_compared": len(energies),
         "ks_energy": ks_statistic(energies, quantiles),
         "ks_energy_stderr": bootstrap["ks"],
         "wasserstein_energy_mev": 1000 * wasserstein1(energies, quantiles),
@@ -69,10 +75,9 @@ def compare(
         curves[f"energy_{name}"], curves[f"energy_{name}_stderr"] = over_chains(d.energy_density)
         curves[f"hr_{name}"], curves[f"hr_{name}_stderr"] = over_chains(d.hr_density)
     curves["hr_centers"] = (reference.hr_edges[1:] + reference.hr_edges[:-1]) / 2
-    error = np.abs(curves["hr_model"] - curves["hr_reference"])
-    per_chain = np.abs(model.hr_density - curves["hr_reference"]).mean(axis=1)
-    metrics["hr_mae"] = float(error.mean())
-    metrics["hr_mae_stderr"] = float(per_chain.std(ddof=1) / np.sqrt(len(per_chain)))
+    expected_hr = curves["hr_reference"]
+    hr = jackknife(lambda h: float(np.abs(h.mean(axis=0) - expected_hr).mean()), model.hr_density)
+    metrics["hr_mae"], metrics["hr_mae_stderr"] = hr.value, hr.stderr
     return metrics, curves
 
 

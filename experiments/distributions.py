@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from objectives.dihedrals import Dihedral, dihedral_histogram, find_dihedrals
+from objectives.dihedrals import Dihedral, dihedral_histogram
 from objectives.observables import Grid, dihedral_angles, distance_grid, distance_histogram
 from objectives.statistics import Estimate, estimate_std, mean_and_stderr
 from potentials.system import System
@@ -34,9 +34,10 @@ class Distributions(NamedTuple):
       hr_edges: [B+1], Å.
       hr_density: [C, B], 1/Å.
       dihedral_names: [D].
-      dihedral_probability: [C, D, B], each summing to 1; φ and −φ are pooled.
+      dihedral_probability: [C, D, B], each summing to 1.
       kinetic_temperature: [2], K, value and standard error; NaN where momenta are unknown. BAOAB's
         full-step momenta are a little cold on stiff modes, by O(dt²), in reference and model alike.
+      virial_temperature: [2], K, value and standard error, of the labelled forces; NaN where unknown.
       n_frames: frames a chain.
     """
 
@@ -50,6 +51,7 @@ class Distributions(NamedTuple):
     dihedral_names: NDArray[np.str_]
     dihedral_probability: NDArray[np.float32]
     kinetic_temperature: NDArray[np.float64]
+    virial_temperature: NDArray[np.float64]
     n_frames: int
 
 
@@ -68,18 +70,22 @@ def measure(
     positions: Sequence[NDArray],
     energies: NDArray,
     energy_edges: NDArray,
-    dihedrals: Sequence[Dihedral] | None = None,
+    dihedrals: Sequence[Dihedral],
+    *,
+    achiral: bool,
     kinetic_temperatures: NDArray | None = None,
+    virial_temperatures: NDArray | None = None,
 ) -> Distributions:
     """Distributions of C chains of T frames.
 
     Args:
-      system: the molecule; its bonds give the dihedrals where none are named.
+      system: the molecule.
       positions: C arrays [T, N, 3], Å, finite.
       energies: [C, T], eV, absolute, finite.
       energy_edges: [B+1], eV.
-      dihedrals: those to histogram; equivalent quadruples and the two mirror images are pooled.
-      kinetic_temperatures: [C, T], K, where the chains have momenta.
+      dihedrals: those to histogram; equivalent quadruples are pooled.
+      achiral: φ and −φ are pooled too.
+      kinetic_temperatures, virial_temperatures: [C, T], K, where they are known.
 
     Raises:
       ValueError: fewer than two chains (there would be no standard error).
@@ -87,13 +93,11 @@ def measure(
     energies = np.asarray(energies, dtype=np.float64)
     if len(energies) < 2:
         raise ValueError(f"distributions need at least 2 chains for their errors, got {len(energies)}")
-    if dihedrals is None:
-        dihedrals = find_dihedrals(system.numbers, system.bonds)
     distances = distance_grid()
     mean, sd = mean_and_stderr(energies), estimate_std(energies)
     widths = np.diff(energy_edges)
     density = np.stack([np.histogram(e, energy_edges)[0] / (len(e) * widths) for e in energies])
-    probability = [[_dihedral(chain, d) for d in dihedrals] for chain in positions]
+    probability = [[_dihedral(chain, d, achiral) for d in dihedrals] for chain in positions]
     return Distributions(
         energy_quantiles=np.quantile(energies, np.linspace(0, 1, N_QUANTILES)),
         energy_mean=np.array(mean),
@@ -106,27 +110,25 @@ def measure(
         dihedral_probability=np.asarray(probability, np.float32).reshape(
             len(energies), len(dihedrals), DIHEDRAL_BINS
         ),
-        kinetic_temperature=np.full(2, np.nan)
-        if kinetic_temperatures is None
-        else np.array(mean_and_stderr(kinetic_temperatures)),
+        kinetic_temperature=_estimate(kinetic_temperatures),
+        virial_temperature=_estimate(virial_temperatures),
         n_frames=energies.shape[1],
     )
 
 
-def as_blocks(array: NDArray, n_blocks: int, seed: int = 0) -> NDArray:
-    """Frames drawn at random from a trajectory [F, ...] as `n_blocks` equal pseudo-chains [C, T, ...].
+def as_blocks(array: NDArray, n_blocks: int) -> NDArray:
+    """A trajectory [F, ...] in order of time as `n_blocks` equal pseudo-chains [C, T, ...].
 
-    For data sets whose frames are shuffled and nearly independent, such as rMD17's: blocks of them
-    take the part of chains in the standard errors.
+    Where there are no independent chains, blocks longer than the correlation time take their part
+    in the standard errors; the frames of an incomplete last block are left out.
 
     Raises:
       ValueError: fewer frames than blocks.
     """
     if len(array) < n_blocks:
         raise ValueError(f"reference statistics need at least {n_blocks} frames, got {len(array)}")
-    order = np.random.default_rng(seed).permutation(len(array))
     per_block = len(array) // n_blocks
-    return array[order[: per_block * n_blocks]].reshape(n_blocks, per_block, *array.shape[1:])
+    return array[: per_block * n_blocks].reshape(n_blocks, per_block, *array.shape[1:])
 
 
 def to_arrays(distributions: Distributions, prefix: str = "reference_") -> dict[str, NDArray]:
@@ -155,9 +157,13 @@ def over_chains(per_chain: NDArray) -> Estimate:
     return Estimate(per_chain.mean(axis=0), stderr)
 
 
-def _dihedral(positions: NDArray, dihedral: Dihedral) -> NDArray[np.float64]:
+def _dihedral(positions: NDArray, dihedral: Dihedral, achiral: bool) -> NDArray[np.float64]:
     angles = np.asarray(dihedral_angles(positions, dihedral.quadruples))
-    return dihedral_histogram(angles, DIHEDRAL_BINS, mirror=True)
+    return dihedral_histogram(angles, DIHEDRAL_BINS, mirror=achiral)
+
+
+def _estimate(series: NDArray | None) -> NDArray[np.float64]:
+    return np.full(2, np.nan) if series is None else np.array(mean_and_stderr(series))
 
 
 def _mean_hr(positions: NDArray, grid: Grid) -> NDArray[np.float32]:

@@ -7,11 +7,15 @@ trajectory it drives is a Boltzmann sample of its own labels.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 
 import numpy as np
+from ase.units import Bohr, Hartree
 from numpy.typing import ArrayLike, NDArray
+
+from potentials.registry import lookup
 
 Engine = Callable[[ArrayLike], tuple[float, NDArray[np.float64]]]
 
@@ -21,6 +25,20 @@ ENGINES = tuple(_METHODS)
 
 class EngineError(RuntimeError):
     """The engine gave no energy: atoms overlap, NaN positions, or no self-consistency."""
+
+
+def require_engine(name: str) -> None:
+    """Checks that an engine can be had, without a calculation; for use before a long simulation.
+
+    Raises:
+      ValueError: unknown name. ImportError: tblite is not installed.
+    """
+    lookup(_METHODS, name, "engine")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by tblite's OpenMP at import
+    try:
+        importlib.import_module("tblite.interface")
+    except ImportError as error:
+        raise ImportError(f"engine '{name}' needs tblite: pip install 'boltzfit[reference]'") from error
 
 
 def make_engine(name: str, numbers: ArrayLike) -> Engine:
@@ -38,14 +56,8 @@ def make_engine(name: str, numbers: ArrayLike) -> Engine:
     Raises:
       ValueError: unknown name. ImportError: tblite is not installed.
     """
-    if name not in _METHODS:
-        raise ValueError(f"unknown engine '{name}'; known: {', '.join(ENGINES)}")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by tblite's OpenMP at import
-    try:
-        from tblite.interface import Calculator
-    except ImportError as error:
-        raise ImportError(f"engine '{name}' needs tblite: pip install 'boltzfit[reference]'") from error
-    from ase.units import Bohr, Hartree
+    require_engine(name)
+    from tblite.interface import Calculator
 
     numbers = np.asarray(numbers, dtype=int)
     calculator = None
@@ -66,7 +78,7 @@ def make_engine(name: str, numbers: ArrayLike) -> Engine:
                 calculator.update(positions / Bohr)
             guess = calculator.singlepoint(guess)
             energy, gradient = guess.get("energy"), guess.get("gradient")
-        except Exception as error:  # tblite's own classes, which differ between versions
+        except RuntimeError as error:  # the base of tblite's own errors
             calculator = guess = None
             raise EngineError(f"{_METHODS[name]} failed: {error}") from error
         if not np.isfinite(energy):
@@ -87,7 +99,11 @@ def label(name: str, numbers: ArrayLike, positions: ArrayLike) -> tuple[NDArray,
 
     Returns:
       Energies [F] in eV and forces [F, N, 3] in eV/Å.
+
+    Raises:
+      ValueError, ImportError: as `require_engine`, even of no frames.
     """
+    require_engine(name)
     positions = np.asarray(positions, dtype=float)
     energies = np.full(len(positions), np.nan)
     forces = np.full(positions.shape, np.nan)

@@ -15,14 +15,16 @@ from experiments.comparison import compare
 from experiments.distributions import Distributions
 from experiments.problem import Problem
 from objectives import energy_force_errors
-from objectives.observables import energy_spread, virial_temperature
-from objectives.statistics import mean_and_stderr
+from objectives.observables import bond_lengths, energy_spread
+from objectives.statistics import block_stderr, mean_and_stderr
 from potentials import Params
 from potentials.units import KCAL_PER_MOL
 from samplers import Trajectory, collect, make_sampler, simulate, tune_step_size
 
 _WINDOW_FRAMES = 50
 _MALA_BURN_IN = 500
+_TEST_FRAMES = 500  # a piece, which bounds the memory
+BROKEN_BOND = 0.5  # Å
 
 
 class Evaluation(NamedTuple):
@@ -89,24 +91,28 @@ def run_chains(
 
 
 def test_errors(problem: Problem, params: Params) -> Metrics:
-    """Errors on the test frames; standard errors over frames."""
-    errors = jax.jit(lambda p: energy_force_errors(problem.potential, p, problem.test))
-    energy, force = (np.abs(np.asarray(e)) for e in errors(params))
-    per_frame = force.reshape(len(force), -1).mean(axis=1)
-    return {
-        "energy_mae_mev": 1000 * float(energy.mean()),
-        "energy_mae_mev_stderr": 1000 * float(energy.std(ddof=1) / np.sqrt(len(energy))),
-        "force_mae_mev_per_angstrom": 1000 * float(per_frame.mean()),
-        "force_mae_mev_per_angstrom_stderr": 1000 * float(per_frame.std(ddof=1) / np.sqrt(len(force))),
-        "n_test_frames": len(energy),
-    }
+    """Errors on the test frames; standard errors over blocks of neighbouring frames."""
+    errors = jax.jit(lambda p, batch: energy_force_errors(problem.potential, p, batch))
+    pieces = []
+    for first in range(0, len(problem.test.energies), _TEST_FRAMES):
+        piece = jax.tree.map(lambda leaf, first=first: leaf[first : first + _TEST_FRAMES], problem.test)
+        energy, force = errors(params, piece)
+        per_frame = np.abs(np.asarray(force)).reshape(len(force), -1).mean(axis=1)
+        pieces.append((np.abs(np.asarray(energy)), per_frame))
+    metrics: Metrics = {"n_test_frames": len(problem.test.energies)}
+    for index, name in enumerate(("energy_mae_mev", "force_mae_mev_per_angstrom")):
+        values = 1000 * np.concatenate([piece[index] for piece in pieces]).astype(np.float64)
+        metrics[name] = float(values.mean())
+        metrics[f"{name}_stderr"] = block_stderr(values)
+    return metrics
 
 
 def settings_metrics(config: ConfigDict, trajectory: Trajectory) -> Metrics:
     """What was run; the length is that of the chains, which `simulate` rounds up to whole windows."""
     name = config.evaluation.sampler
     steps = trajectory.energies.shape[1] * config.evaluation.record_every
-    metrics: Metrics = {
+    metrics: Metrics = {f"sampler_{key}": value for key, value in config[name].items()}
+    metrics |= {
         "sampler": name,
         "n_chains": len(trajectory.energies),
         "chain_length_steps": steps,
@@ -116,6 +122,19 @@ def settings_metrics(config: ConfigDict, trajectory: Trajectory) -> Metrics:
     if "timestep" in config[name]:
         metrics["chain_length_ps"] = steps * config[name].timestep / 1000
     return metrics
+
+
+def broken_frames(problem: Problem, trajectory: Trajectory) -> NDArray[np.bool_]:
+    """[C, T]: frames in which some bond is more than 0.5 Å off its mean training length.
+
+    Source: the stability criterion of Fu et al., arXiv 2210.07237, as in StABlE's A.5.
+    """
+    bonds = problem.system.bonds
+    if not len(bonds):
+        return np.zeros(trajectory.energies.shape, dtype=bool)
+    mean = np.asarray(bond_lengths(problem.train.positions, bonds)).mean(axis=0)
+    lengths = (np.asarray(bond_lengths(chain, bonds)) for chain in trajectory.positions)
+    return np.stack([np.abs(length - mean).max(axis=-1) for length in lengths]) > BROKEN_BOND
 
 
 def spurious_frames(
@@ -138,11 +157,16 @@ def stability_metrics(
     finite = np.isfinite(trajectory.energies)
     minimum = trajectory.energies[finite].min() - offset if finite.any() else np.nan
     failed = float(1 - trajectory.alive[:, -1].mean())
+    broken = broken_frames(problem, trajectory)
+    broken_share = mean_and_stderr(broken.astype(float))
     return {
         "spurious_fraction": share.value,
         "spurious_fraction_stderr": share.stderr,
         "spurious_chains": int(spurious.any(axis=1).sum()),
         "spurious_threshold_ev": lowest - config.evaluation.spurious_margin * KCAL_PER_MOL,
+        "broken_fraction": broken_share.value,
+        "broken_fraction_stderr": broken_share.stderr,
+        "broken_chains": int(broken.any(axis=1).sum()),
         "failed_fraction": failed,
         "failed_fraction_stderr": float(np.sqrt(failed * (1 - failed) / max(len(finite) - 1, 1))),
         "energy_minimum_ev": float(minimum),
@@ -153,19 +177,9 @@ def stability_metrics(
 def consistency_metrics(config: ConfigDict, problem: Problem, reference: Distributions) -> Metrics:
     """Is the reference a Boltzmann sample of its own labels? Its virial temperature should be the
     stated one; where it is not, no potential that fits the labels can match its energies."""
-    frames = [problem.splits.train, problem.splits.validation, problem.splits.test]
-    temperatures = np.concatenate(
-        [
-            np.asarray(virial_temperature(f.positions, f.forces, problem.system.masses))
-            for f in frames
-            if len(f.energies)
-        ]
-    )
     return {
-        "reference_virial_temperature_k": float(temperatures.mean()),
-        "reference_virial_temperature_k_stderr": float(
-            temperatures.std(ddof=1) / np.sqrt(len(temperatures))
-        ),
+        "reference_virial_temperature_k": float(reference.virial_temperature[0]),
+        "reference_virial_temperature_k_stderr": float(reference.virial_temperature[1]),
         "reference_kinetic_temperature_k": float(reference.kinetic_temperature[0]),
         "reference_kinetic_temperature_k_stderr": float(reference.kinetic_temperature[1]),
         "harmonic_energy_sd_ev": energy_spread(config.dataset.temperature, len(problem.system.numbers)),

@@ -4,101 +4,113 @@ true energies from a reference engine."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.comparison import Metrics
+from experiments.distributions import Distributions
 from experiments.engines import label
-from experiments.evaluation import Metrics
 from experiments.problem import Problem
 from objectives.alignment import nearest_rmsd
 from objectives.distances import wasserstein1
+from objectives.statistics import block_stderr
 from potentials import Params
 from potentials.units import KCAL_PER_MOL
 
 MAX_FRAMES = 512
+_RMSD_FRAMES = 256
 
 
-def read_negatives(path: Path, max_frames: int = MAX_FRAMES) -> NDArray[np.float32] | None:
-    """Evenly spaced frames [K, N, 3] of a run's `negatives.npz`; None where it has none."""
+class NegativeFrames(NamedTuple):
+    """Attributes: positions [K, N, 3] in Å, in order of the updates; energies [K] in eV under the
+    params that drew them, relative to the training mean."""
+
+    positions: NDArray[np.float32]
+    energies: NDArray[np.float32]
+
+
+def read_negatives(path: Path, max_frames: int = MAX_FRAMES) -> NegativeFrames | None:
+    """Evenly spaced finite frames of a run's `negatives.npz`; None where it has none."""
     if not path.exists():
         return None
     with np.load(path) as file:
-        frames = file["positions"]
-    frames = frames.reshape(-1, *frames.shape[2:])
-    frames = frames[np.isfinite(frames).all(axis=(1, 2))]
-    if not len(frames):
+        positions, energies = file["positions"], file["energies"].ravel()
+    positions = positions.reshape(-1, *positions.shape[2:])
+    finite = np.flatnonzero(np.isfinite(positions).all(axis=(1, 2)) & np.isfinite(energies))
+    if not len(finite):
         return None
-    return frames[np.linspace(0, len(frames) - 1, min(max_frames, len(frames))).astype(int)]
+    rows = finite[np.linspace(0, len(finite) - 1, min(max_frames, len(finite))).astype(int)]
+    return NegativeFrames(positions[rows], energies[rows])
 
 
 def diagnose(
     problem: Problem,
     params: Params,
-    frames: NDArray,
-    reference_mean: float,
+    negatives: NegativeFrames,
+    reference: Distributions,
     threshold: float,
     *,
-    before: Params | None = None,
-    engine: str | None = None,
+    achiral: bool,
+    engine: str,
 ) -> tuple[Metrics, dict[str, NDArray]]:
-    """Energies of negatives under the potential before and after, and truly.
+    """Energies of negatives when they were drawn, under the final potential, and truly.
 
     Args:
       problem: data and potential.
-      params: of the post-trained potential.
-      frames: [K, N, 3], Å, the negatives.
-      reference_mean: of the energies, absolute, eV; everything is relative to it.
-      threshold: spurious energy, eV, relative to it.
-      before: params that the post-training started from.
-      engine: name of a reference engine that gives true energies; the reference's own.
+      params: the final ones.
+      negatives: from the whole of post-training.
+      reference: what the data sampled.
+      threshold: spurious energy, eV, relative to the reference mean.
+      achiral: mirror images count as the same for the RMSD.
+      engine: the reference engine that labelled the data; empty for no true energies.
 
     Returns:
-      Metrics, with standard errors over frames, and curves for the figures.
+      Metrics, whose standard errors are over blocks of neighbouring snapshots, and curves for the
+      figures; energies relative to the reference mean.
     """
+    mean = reference.energy_mean[0]
+    offset = problem.energy_shift - mean
+    drawn = negatives.energies.astype(np.float64) + offset
     energy = jax.jit(jax.vmap(problem.potential.energy, (None, 0)))
-    offset = problem.energy_shift - reference_mean
-    now = np.asarray(energy(params, frames), dtype=np.float64) + offset
-    test = problem.splits.test.energies - reference_mean
-    rmsd = np.asarray(nearest_rmsd(frames, problem.train.positions))
-    rows = np.linspace(0, len(test) - 1, min(256, len(test))).astype(int)
+    now = np.asarray(energy(params, negatives.positions), dtype=np.float64) + offset
+    rows = np.linspace(0, len(problem.test.energies) - 1, _RMSD_FRAMES).astype(int)
+    data = problem.train.positions
     curves = {
-        "negatives_rmsd": rmsd,
+        "negatives_rmsd": np.asarray(nearest_rmsd(negatives.positions, data, achiral)),
         "reference_rmsd": np.asarray(
-            nearest_rmsd(problem.test.positions[rows], problem.train.positions)
+            nearest_rmsd(problem.test.positions[np.unique(rows)], data, achiral)
         ),
     }
+    quantiles = reference.energy_quantiles - mean
+    outside = (drawn < quantiles[0]) | (drawn > quantiles[-1])
+    spurious = drawn < threshold
     metrics: Metrics = {
-        "n_negatives": len(frames),
-        **_mean("negatives_energy_mean_ev", now),
-        "negatives_wasserstein_mev": 1000 * wasserstein1(now, test),
-        **_mean("negatives_outside_fraction", (now < test.min()) | (now > test.max())),
-        "negatives_rmsd_median_angstrom": float(np.median(rmsd)),
+        "n_negatives": len(drawn),
+        "negatives_wasserstein_mev": 1000 * wasserstein1(drawn, quantiles),
+        "negatives_rmsd_median_angstrom": float(np.median(curves["negatives_rmsd"])),
         "reference_rmsd_median_angstrom": float(np.median(curves["reference_rmsd"])),
     }
-    made = now if before is None else np.asarray(energy(before, frames), dtype=np.float64) + offset
-    spurious = made < threshold
-    metrics |= _mean("negatives_spurious_fraction", spurious)
-    if engine is None:
+    for name, values in (
+        ("energy_mean_ev", drawn),
+        ("outside_fraction", outside.astype(float)),
+        ("spurious_fraction", spurious.astype(float)),
+    ):
+        metrics[f"negatives_{name}"] = float(values.mean())
+        metrics[f"negatives_{name}_stderr"] = block_stderr(values)
+    if not engine:
         return metrics, curves
-    true = label(engine, problem.system.numbers, frames)[0] - reference_mean
-    curves |= {"negatives_energy_network": made, "negatives_energy_true": true}
+    true = label(engine, problem.system.numbers, negatives.positions)[0] - mean
+    curves |= {"negatives_energy_network": drawn, "negatives_energy_true": true}
     known = np.isfinite(true)
     metrics["negatives_unlabelled"] = int((~known).sum())
     for name, chosen in (("negatives", known), ("spurious_negatives", known & spurious)):
         metrics[f"n_{name}_labelled"] = int(chosen.sum())
-        for side, values in (("before", made), ("after", now)):
+        for side, values in (("drawn", drawn), ("final", now)):
             error = (values - true)[chosen] / KCAL_PER_MOL
             if len(error) > 1:
-                metrics |= _mean(f"{name}_error_{side}_kcal_per_mol", error)
+                metrics[f"{name}_error_{side}_kcal_per_mol"] = float(error.mean())
+                metrics[f"{name}_error_{side}_kcal_per_mol_stderr"] = block_stderr(error)
     return metrics, curves
-
-
-def _mean(name: str, values: NDArray) -> Metrics:
-    """Mean and standard error over frames [K]; a single frame has no error."""
-    values = values.astype(np.float64)
-    metrics: Metrics = {name: float(values.mean())}
-    if len(values) > 1:
-        metrics[f"{name}_stderr"] = float(values.std(ddof=1) / np.sqrt(len(values)))
-    return metrics

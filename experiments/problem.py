@@ -5,6 +5,7 @@ Nothing is compiled before the last check has passed.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +15,17 @@ from ml_collections import ConfigDict
 
 from experiments.datasets import Frames, Splits, load_splits
 from experiments.distributions import Distributions, as_blocks, energy_bin_edges, from_arrays, measure
-from experiments.known_datasets import locate
+from experiments.engines import make_engine
+from experiments.frame_files import read_frames, section_sizes
+from experiments.known_datasets import Located, locate
 from objectives import Batch
+from objectives.dihedrals import Dihedral, find_dihedrals, user_dihedral
+from objectives.observables import virial_temperature
 from potentials import POTENTIALS, Potential, System, add_prior, make_system, zbl
 from potentials.registry import lookup
 
 REFERENCE_BLOCKS = 20
+GEOMETRIES = 100  # training frames whose bonds are looked at
 
 
 class Problem(NamedTuple):
@@ -51,7 +57,7 @@ def make_problem(config: ConfigDict) -> Problem:
             f"training.batch_size is {config.training.batch_size}, but dataset.train gives "
             f"{len(train.energies)} frames"
         )
-    system = make_system(train.numbers, train.positions[0], config.dataset.temperature)
+    system = make_system(train.numbers, typical_geometry(train), config.dataset.temperature)
     shift = float(np.mean(train.energies))
     return Problem(
         splits,
@@ -60,6 +66,26 @@ def make_problem(config: ConfigDict) -> Problem:
         shift,
         *(to_batch(frames, system, shift) for frames in splits),
     )
+
+
+def typical_geometry(train: Frames) -> np.ndarray:
+    """A training frame [N, 3] with the most common bonds, so that one hot frame does not set them."""
+    rows = np.linspace(0, len(train.positions) - 1, min(GEOMETRIES, len(train.positions))).astype(int)
+    graphs = [make_system(train.numbers, train.positions[row], 1.0).bonds.tobytes() for row in rows]
+    common, _ = Counter(graphs).most_common(1)[0]
+    return train.positions[rows[graphs.index(common)]]
+
+
+def chosen_dihedrals(config: ConfigDict, system: System) -> list[Dihedral]:
+    """Those of `config.evaluation.dihedrals`, or all that the bonds show.
+
+    Raises:
+      ValueError: a quadruple that can not be read.
+    """
+    named = config.evaluation.dihedrals
+    if named:
+        return [user_dihedral(text, system.numbers) for text in named]
+    return find_dihedrals(system.numbers, system.bonds)
 
 
 def make_potential(config: ConfigDict, system: System, train: Frames) -> Potential:
@@ -80,7 +106,8 @@ def make_potential(config: ConfigDict, system: System, train: Frames) -> Potenti
             )
     potential = builder(system, **settings)
     if config.zbl.enabled:
-        potential = add_prior(potential, zbl(system, reach=config.zbl.reach))
+        prior = zbl(system, reach=config.zbl.reach, nonbonded_reach=config.zbl.nonbonded_reach)
+        potential = add_prior(potential, prior)
     return potential
 
 
@@ -99,17 +126,82 @@ def reference_distributions(config: ConfigDict, problem: Problem) -> Distributio
     """What the model's samples are compared with.
 
     The package's own files carry the statistics of all frames of the reference chains. For other
-    data they are made from the frames at hand, training, validation and test together, in
-    `REFERENCE_BLOCKS` random blocks that take the part of chains.
+    data they are made from all frames of the data set, used for training or not, in order of time, in
+    `REFERENCE_BLOCKS` blocks that take the part of chains.
+
+    Raises:
+      ValueError: fewer frames than blocks, or a file of statistics without the dihedrals asked for.
     """
-    path = Path(locate(config.dataset.name).path if config.dataset.name else config.dataset.path)
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            if "reference_n_frames" in file:
-                return from_arrays(file)
-    positions = np.concatenate([frames.positions for frames in problem.splits])
-    energies = np.concatenate([frames.energies for frames in problem.splits])
-    blocks = as_blocks(energies, REFERENCE_BLOCKS)
-    return measure(
-        problem.system, as_blocks(positions, REFERENCE_BLOCKS), blocks, energy_bin_edges(energies)
+    dihedrals = chosen_dihedrals(config, problem.system)
+    located = locate_data(config)
+    if section_sizes(located.path):
+        with np.load(located.path, allow_pickle=False) as file:
+            reference = from_arrays(file)
+        names = [dihedral.name for dihedral in dihedrals]
+        if names != reference.dihedral_names.tolist():
+            raise ValueError(
+                f"{located.path} holds statistics of {', '.join(reference.dihedral_names)}; "
+                f"evaluation.dihedrals asks for {', '.join(names)}"
+            )
+        return reference
+    frames = all_frames(config)
+    masses = problem.system.masses
+    virial = np.asarray(virial_temperature(frames.positions, frames.forces, masses))
+    positions, energies, virial = (
+        as_blocks(array, REFERENCE_BLOCKS) for array in (frames.positions, frames.energies, virial)
     )
+    reference = measure(
+        problem.system,
+        positions,
+        energies,
+        energy_bin_edges(frames.energies),
+        dihedrals,
+        achiral=config.evaluation.achiral,
+        virial_temperatures=virial,
+    )
+    # Of all frames, those of an incomplete block too: the lowest energy sets the spurious threshold.
+    quantiles = np.quantile(frames.energies, np.linspace(0, 1, len(reference.energy_quantiles)))
+    return reference._replace(energy_quantiles=quantiles)
+
+
+def locate_data(config: ConfigDict) -> Located:
+    """The files of the configured data set."""
+    settings = config.dataset
+    if settings.name:
+        return locate(settings.name, whole=settings.split not in ("", "file"))
+    return Located(Path(settings.path), Path(settings.test_path) if settings.test_path else None)
+
+
+def all_frames(config: ConfigDict) -> Frames:
+    """Every frame of the configured data set, in order of time."""
+    units = {name: config.dataset[name] for name in ("energy_unit", "length_unit", "force_unit")}
+    located = locate_data(config)
+    paths = [path for path in (located.path, located.test_path) if path]
+    parts = [read_frames(path, **units) for path in paths]
+    fields = (np.concatenate(field) for field in list(zip(*parts, strict=True))[1:])
+    joined = Frames(parts[0].numbers, *fields)
+    return joined.take(np.argsort(joined.indices, kind="stable"))
+
+
+def label_engine(config: ConfigDict) -> str:
+    """The engine that gives the negatives' true energies; empty for none.
+
+    Raises:
+      ValueError: the data was not labelled by it, so that its energies would not compare.
+      ImportError: it is not installed.
+    """
+    engine = config.evaluation.engine
+    if not engine:
+        return ""
+    make_engine(engine, [1, 1])
+    path = locate_data(config).path
+    labelled = ""
+    if section_sizes(path):
+        with np.load(path, allow_pickle=False) as file:
+            labelled = str(file["settings_engine"]) if "settings_engine" in file else ""
+    if labelled != engine:
+        raise ValueError(
+            f"evaluation.engine is '{engine}', but {path} was labelled by "
+            f"'{labelled or 'another source'}'; expected the same engine, or an empty string for no labels"
+        )
+    return engine

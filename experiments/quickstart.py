@@ -18,20 +18,23 @@ from experiments import binary
 from experiments.configs import ethanol
 from experiments.evaluate import consistency_sentences, evaluate_run, load_params
 from experiments.figures import figures, save
-from experiments.problem import Problem
+from experiments.problem import Problem, label_engine, reference_distributions
 from experiments.report import format_value, verdict, write_report
 from experiments.runs import Run, load_run
 from experiments.train import prepare, train
 from objectives import Objective
 
-WORKDIR = flags.DEFINE_string("workdir", "quickstart", "Folder for the runs and the report.")
-SEED = flags.DEFINE_integer("seed", 0, "Of weights, batches and chains.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", "quickstart", "Folder for the runs and the report.", allow_override=True
+)
+SEED = flags.DEFINE_integer("seed", 0, "Of weights, batches and chains.", allow_override=True)
 
 SHOWN = (
     "energy_mae_mev",
     "force_mae_mev_per_angstrom",
     "spurious_fraction",
     "spurious_chains",
+    "broken_fraction",
     "energy_minimum_ev",
     "ks_energy",
     "energy_sd_ev",
@@ -48,6 +51,8 @@ def main() -> None:
         configs[name] = config
         with binary.reading_input():
             problem, objective = prepare(config)
+            label_engine(config)
+            reference_distributions(config, problem)
         workdir = binary.claim_workdir(str(root / name), config)
         run_stage(name, config, problem, objective, workdir)
         runs.append(load_run(workdir, name.upper()))

@@ -9,7 +9,9 @@ is repeated.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -18,32 +20,40 @@ from ase import Atoms
 from ase.build import molecule as ase_molecule
 from ase.collections import g2
 from ase.io import read
+from ase.io.formats import UnknownFileTypeError
 
 from experiments import binary
 from experiments.distributions import energy_bin_edges, measure, to_arrays
-from experiments.engines import ENGINES, make_engine
-from experiments.reference_chains import ChainSettings, run_chain
+from experiments.engines import ENGINES, require_engine
+from experiments.reference_chains import ChainSettings, chain_path, check_chain, run_chain
+from objectives.dihedrals import find_dihedrals
 from objectives.observables import virial_temperature
-from objectives.statistics import autocorrelation_time, mean_and_stderr
+from objectives.statistics import autocorrelation_time
 from potentials import make_system
-from potentials.registry import lookup
 from potentials.units import KB
 
 MOLECULE = flags.DEFINE_string("molecule", "ethanol", "Name, ASE g2 name, or a structure file.")
 ENGINE = flags.DEFINE_string("engine", "gfn2", f"One of {', '.join(ENGINES)}.")
-OUTPUT = flags.DEFINE_string("output", "", "The .npz to write.")
+OUTPUT = flags.DEFINE_string("output", "", "The .npz to write.", allow_override=True)
 TEMPERATURE = flags.DEFINE_float("temperature", 500.0, "K.")
 CHAINS = flags.DEFINE_integer("chains", 16, "Independent chains.")
 PICOSECONDS = flags.DEFINE_float("picoseconds", 200.0, "Length of each chain after equilibration.")
 EQUILIBRATION = flags.DEFINE_float("equilibration", 10.0, "Discarded at the start of each chain, ps.")
 TIMESTEP = flags.DEFINE_float("timestep", 0.5, "fs.")
 FRICTION = flags.DEFINE_float("friction", 1.0, "1/ps.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the noise.")
+SEED = flags.DEFINE_integer("seed", 0, "Of the noise.", allow_override=True)
 PROCESSES = flags.DEFINE_integer("processes", 1, "Chains run at once, one core each.")
-FRAMES = flags.DEFINE_list("frames", ["1000", "200", "2000"], "Training, validation and test frames.")
+ACHIRAL = flags.DEFINE_bool("achiral", False, "Pool the two mirror images of each dihedral.")
+FRAMES = flags.DEFINE_list(
+    "frames", ["1000", "200", "2000"], "Training, validation and test frames.", allow_override=True
+)
 
 NAMES = {"ethanol": "CH3CH2OH", "acetaldehyde": "CH3CHO", "methanol": "CH3OH", "water": "H2O"}
 SECTIONS = ("train", "validation", "test")
+# What ASE's readers raise on junk; they have no common error.
+_READ_ERRORS = (
+    UnknownFileTypeError, StopIteration, OSError, ValueError, LookupError, AssertionError, RuntimeError
+)  # fmt: skip
 CHAIN_SHARES = (10 / 16, 2 / 16, 4 / 16)  # of the chains, to each section
 
 
@@ -54,26 +64,35 @@ def main() -> None:
             raise ValueError(f"--output is '{OUTPUT.value}'; expected a file ending in .npz")
         if Path(OUTPUT.value).exists():
             raise ValueError(f"--output {OUTPUT.value} exists; it would be overwritten")
+        for flag in (TEMPERATURE, PICOSECONDS, TIMESTEP, FRICTION, PROCESSES, CHAINS):
+            if not (math.isfinite(flag.value) and flag.value > 0):
+                raise ValueError(f"--{flag.name} is {flag.value}; expected a positive number")
+        for flag in (EQUILIBRATION, SEED):
+            if not (math.isfinite(flag.value) and flag.value >= 0):
+                raise ValueError(f"--{flag.name} is {flag.value}; expected 0 or more")
+        require_engine(ENGINE.value)
         atoms = find_molecule(MOLECULE.value)
-        lookup(dict.fromkeys(ENGINES), ENGINE.value, "engine")
-        make_engine(ENGINE.value, atoms.numbers)
         counts = frame_counts(FRAMES.value, CHAINS.value)
-    settings = ChainSettings(
-        engine=ENGINE.value,
-        temperature=TEMPERATURE.value,
-        picoseconds=PICOSECONDS.value,
-        equilibration_ps=EQUILIBRATION.value,
-        timestep_fs=TIMESTEP.value,
-        friction_per_ps=FRICTION.value,
-        seed=SEED.value,
-    )
-    folder = Path(OUTPUT.value).with_suffix(".chains")
-    folder.mkdir(parents=True, exist_ok=True)
+        settings = ChainSettings(
+            engine=ENGINE.value,
+            temperature=TEMPERATURE.value,
+            picoseconds=PICOSECONDS.value,
+            equilibration_ps=EQUILIBRATION.value,
+            timestep_fs=TIMESTEP.value,
+            friction_per_ps=FRICTION.value,
+            seed=SEED.value,
+        )
+        folder = Path(OUTPUT.value).with_suffix(".chains")
+        for chain in range(CHAINS.value):
+            check_chain(chain_path(folder, chain), atoms, settings)
+        folder.mkdir(parents=True, exist_ok=True)
     jobs = [(atoms, settings, chain, folder) for chain in range(CHAINS.value)]
     with multiprocessing.get_context("spawn").Pool(PROCESSES.value) as pool:
         paths = pool.starmap(run_chain, jobs, chunksize=1)
-    arrays = assemble(atoms, settings, paths, counts)
-    np.savez_compressed(OUTPUT.value, **arrays)
+    arrays = assemble(atoms, settings, paths, counts, achiral=ACHIRAL.value)
+    partial = Path(OUTPUT.value).with_suffix(".partial.npz")
+    np.savez_compressed(partial, **arrays)
+    os.replace(partial, OUTPUT.value)
     binary.LOG.info("%s: %.0f kB", OUTPUT.value, Path(OUTPUT.value).stat().st_size / 1000)
 
 
@@ -81,11 +100,22 @@ def find_molecule(name: str) -> Atoms:
     """A start geometry: a structure file, a common name, or one of ASE's g2 molecules.
 
     Raises:
-      ValueError: none of these.
+      ValueError: none of these, or a file that holds no molecule.
     """
     if Path(name).is_file():
-        return read(name)
+        return _read_molecule(name)
     return ase_molecule(NAMES.get(name, name)) if NAMES.get(name, name) in g2.names else _unknown(name)
+
+
+def _read_molecule(path: str) -> Atoms:
+    try:
+        atoms = read(path)
+    except _READ_ERRORS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"--molecule {path}: ASE can not read it ({reason})") from error
+    if len(atoms) < 2:
+        raise ValueError(f"--molecule {path}: holds {len(atoms)} atoms; expected a molecule")
+    return atoms
 
 
 def _unknown(name: str) -> Atoms:
@@ -110,9 +140,20 @@ def frame_counts(texts: list[str], n_chains: int) -> tuple[int, int, int]:
 
 
 def assemble(
-    atoms: Atoms, settings: ChainSettings, paths: list[Path], counts: tuple[int, int, int]
+    atoms: Atoms,
+    settings: ChainSettings,
+    paths: list[Path],
+    counts: tuple[int, int, int],
+    *,
+    achiral: bool,
 ) -> dict[str, np.ndarray]:
     """The arrays of a reference file from its chains.
+
+    Args:
+      atoms, settings: of the chains.
+      paths: the chains' files.
+      counts: training, validation and test frames.
+      achiral: pool φ and −φ.
 
     Returns:
       `numbers`; for each section `<section>_positions` (Å, float32), `_energies` (eV, float64),
@@ -126,19 +167,21 @@ def assemble(
     system = make_system(atoms.numbers, atoms.get_positions(), settings.temperature)
     energies = np.stack([chain["energies"] for chain in chains])
     kinetic = np.stack([c["kinetic"] for c in chains]) * 2 / (3 * len(atoms) * KB)
+    virial = [virial_temperature(c["positions"], c["forces"], system.masses) for c in chains]
     statistics = measure(
         system,
         [c["positions"] for c in chains],
         energies,
         energy_bin_edges(energies),
+        find_dihedrals(system.numbers, system.bonds),
+        achiral=achiral,
         kinetic_temperatures=kinetic,
+        virial_temperatures=np.stack(virial),
     )
     arrays = {"numbers": atoms.numbers, **to_arrays(statistics)}
     for section, count, members in zip(SECTIONS, counts, sections(len(chains)), strict=True):
         if count:
             arrays |= {f"{section}_{k}": v for k, v in take(chains, members, count).items()}
-    virial = [virial_temperature(c["positions"][::20], c["forces"][::20], system.masses) for c in chains]
-    arrays["virial_temperature"] = np.array(mean_and_stderr(np.array(virial)))
     record_fs = settings.record_every * settings.timestep_fs
     arrays["energy_autocorrelation_ps"] = np.array(autocorrelation_time(energies) * record_fs / 1000)
     for name, value in vars(settings).items():

@@ -8,7 +8,8 @@ plain NumPy because the engine, not the integrator, sets the pace.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import zipfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,49 @@ def baoab(
     return positions, momenta, energy, forces
 
 
+def chain_path(folder: Path, chain: int) -> Path:
+    """The file of one chain."""
+    return folder / f"chain_{chain:03d}.npz"
+
+
+def check_chain(path: Path, atoms: Atoms, settings: ChainSettings) -> None:
+    """Checks that a chain's file, where there is one, can be continued with these settings.
+
+    Args:
+      path: the file; it need not exist.
+      atoms: the molecule; its atomic numbers are compared.
+      settings: compared field by field; `picoseconds` may be longer than the file's.
+
+    Raises:
+      ValueError: another molecule or setting, a chain longer than asked for, or a file that is
+        damaged or without this record.
+    """
+    if not path.exists():
+        return
+    wanted = _identity(atoms, settings)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in ("step", *wanted) if name not in file]
+            if missing:
+                raise ValueError(f"it was made by another version, without {missing[0]}")
+            saved = {name: file[name].tolist() for name in wanted}
+            step = int(file["step"])
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} can not be continued: {error}; move it away to start anew") from error
+    for name, value in wanted.items():
+        if name != "settings_picoseconds" and saved[name] != value.tolist():
+            label = name.removeprefix("settings_")
+            raise ValueError(f"{path}: {label} is {saved[name]} there, {value.tolist()} asked for")
+    held = step * settings.timestep_fs / 1000
+    if step > round(settings.picoseconds * 1000 / settings.timestep_fs):
+        raise ValueError(f"{path}: holds {held:g} ps, {settings.picoseconds:g} asked for")
+
+
+def _identity(atoms: Atoms, settings: ChainSettings) -> dict[str, NDArray]:
+    fields = {f"settings_{name}": np.array(value) for name, value in asdict(settings).items()}
+    return {"numbers": atoms.numbers, **fields}
+
+
 def run_chain(atoms: Atoms, settings: ChainSettings, chain: int, folder: Path) -> Path:
     """Runs one chain to its full length and writes `chain_NNN.npz`; continues a partial one.
 
@@ -78,9 +122,14 @@ def run_chain(atoms: Atoms, settings: ChainSettings, chain: int, folder: Path) -
 
     Returns:
       The file. Keys: `positions` [F, N, 3] float32 (Å, centre of mass at 0), `energies` [F] (eV),
-      `forces` [F, N, 3] float32 (eV/Å), `kinetic` [F] (eV), and the state for continuing.
+      `forces` [F, N, 3] float32 (eV/Å), `kinetic` [F] (eV), `numbers` [N], `settings_<field>`, and
+      the state for continuing.
+
+    Raises:
+      ValueError: as `check_chain`.
     """
-    path = folder / f"chain_{chain:03d}.npz"
+    path = chain_path(folder, chain)
+    check_chain(path, atoms, settings)
     masses = atoms.get_masses()
     engine = make_engine(settings.engine, atoms.numbers)
     rng = np.random.default_rng([settings.seed, chain, round(settings.temperature)])
@@ -91,11 +140,11 @@ def run_chain(atoms: Atoms, settings: ChainSettings, chain: int, folder: Path) -
     names = ("positions", "energies", "forces", "kinetic")
     records: dict[str, list] = {name: [] for name in names}
     if path.exists():
-        saved = np.load(path, allow_pickle=False)
-        step = int(saved["step"])
-        x, p = saved["last_positions"], saved["last_momenta"]
+        with np.load(path, allow_pickle=False) as saved:
+            step = int(saved["step"])
+            x, p = saved["last_positions"], saved["last_momenta"]
+            records = {name: list(saved[name]) for name in names}
         rng = np.random.default_rng([settings.seed, chain, round(settings.temperature), step])
-        records = {name: list(saved[name]) for name in names}
     else:
         step = -discard
         x = atoms.get_positions()
@@ -112,8 +161,14 @@ def run_chain(atoms: Atoms, settings: ChainSettings, chain: int, folder: Path) -
             records["kinetic"].append(float(np.sum(p**2 / (2 * masses[:, None]))))
         if step == total or (step > 0 and step % every == 0):
             partial = path.with_suffix(".partial.npz")
-            np.savez(partial, **{k: np.asarray(v) for k, v in records.items()}, step=step,
-                     last_positions=x, last_momenta=p)
+            np.savez(
+                partial,
+                **{k: np.asarray(v) for k, v in records.items()},
+                step=step,
+                last_positions=x,
+                last_momenta=p,
+                **_identity(atoms, settings),
+            )
             os.replace(partial, path)
             # The stream after a checkpoint depends on the step alone, so a continued chain
             # equals an unbroken one.

@@ -18,15 +18,18 @@ from ml_collections import ConfigDict
 from experiments import binary
 from experiments.configs import ethanol, rmd17_ethanol
 from experiments.evaluate import evaluate_run, load_params
-from experiments.report import format_value
+from experiments.problem import label_engine, reference_distributions
 from experiments.train import prepare, train
+from experiments.verdicts import format_value
 from potentials.registry import lookup
 
 STUDY = flags.DEFINE_string("study", "gfn2", "Which study.")
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder for the runs.")
-OUTPUT = flags.DEFINE_string("output", "", "JSON summary to write; default WORKDIR/<study>.json.")
+WORKDIR = flags.DEFINE_string("workdir", "", "Folder for the runs.", allow_override=True)
+OUTPUT = flags.DEFINE_string(
+    "output", "", "JSON summary to write; default WORKDIR/<study>.json.", allow_override=True
+)
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of weights, batches and chains.")
-FRAMES = flags.DEFINE_list("frames", ["200", "950"], "Training frames.")
+FRAMES = flags.DEFINE_list("frames", ["200", "950"], "Training frames.", allow_override=True)
 VARIANTS = flags.DEFINE_list("variants", [], "Which variants; default all of the study.")
 
 
@@ -95,13 +98,14 @@ def main() -> None:
             lookup(study.variants, name, "variant")
         if not WORKDIR.value:
             raise ValueError("--workdir is not set; expected a folder for the runs")
+        output = Path(OUTPUT.value or Path(WORKDIR.value) / f"{STUDY.value}.json")
+        output.parent.mkdir(parents=True, exist_ok=True)
         seeds, frames = ([int(text) for text in flag.value] for flag in (SEEDS, FRAMES))
     root = Path(WORKDIR.value)
     for n_frames in frames:
         for seed in seeds:
             for name in names:
                 run_cell(study, name, n_frames, seed, root)
-    output = Path(OUTPUT.value or root / f"{STUDY.value}.json")
     summary = summarise(study, root, seeds, frames)
     binary.write_atomically(output, json.dumps(summary, indent=1) + "\n")
     print(table(summary))
@@ -135,6 +139,8 @@ def run_cell(study: Study, name: str, n_frames: int, seed: int, root: Path) -> N
     config = cell_config(study, name, n_frames, seed, root)
     with binary.reading_input():
         problem, objective = prepare(config)
+        label_engine(config)
+        reference_distributions(config, problem)
     workdir = binary.claim_workdir(str(cell_folder(root, name, n_frames, seed)), config)
     binary.LOG.info("%s", workdir)
     train(config, problem, objective, workdir)

@@ -8,6 +8,7 @@ python -m experiments.train --config=experiments/configs/ethanol.py --workdir=W1
 from __future__ import annotations
 
 import csv
+import json
 import os
 import time
 from collections.abc import Callable
@@ -21,12 +22,15 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import binary
 from experiments.checkpoints import Checkpoints
+from experiments.limits import check_limits
 from experiments.problem import Problem, make_problem
 from experiments.training import Schedule, TrainState, make_optimiser, make_update, start
-from objectives import Objective, energy_force_errors, make_objective
+from objectives import Negatives, Objective, energy_force_errors, make_objective
 
-CONFIG = config_flags.DEFINE_config_file("config", "experiments/configs/ethanol.py")
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; one that holds a run resumes it.")
+CONFIG = config_flags.DEFINE_config_file("config")
+WORKDIR = flags.DEFINE_string(
+    "workdir", "", "Folder of the run; one that holds a run resumes it.", allow_override=True
+)
 
 
 def main() -> None:
@@ -44,17 +48,53 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
     Raises:
       ValueError, OSError: bad settings or data; one line.
     """
+    check_limits(config)
     schedule = config.post_training if config.init_from else config.pre_training
     settings = config.training
     for name, every in (("checkpoint_every", settings.checkpoint_every), ("n_updates", schedule.n_updates)):
-        if every < 1 or every % settings.log_every:
+        if every % settings.log_every:
             raise ValueError(
                 f"{name} is {every}; expected a multiple of training.log_every, {settings.log_every}"
             )
-    if config.init_from and not (Path(config.init_from) / "checkpoints").is_dir():
-        raise ValueError(f"init_from: {config.init_from} holds no checkpoints; expected a trained run")
     problem = make_problem(config)
-    return problem, make_objective(config.objective, problem.potential, problem.system, config)
+    objective = make_objective(config.objective, problem.potential, problem.system, config)
+    if config.init_from:
+        check_parent(config)
+        starting_weights(config, problem)
+    return problem, objective
+
+
+def check_parent(config: ConfigDict) -> None:
+    """Checks that `config.init_from` holds a run on the same data with the same potential.
+
+    Raises:
+      ValueError: no checkpoints there, or another data set, seed of the split, or potential.
+    """
+    if not (Path(config.init_from) / "checkpoints").is_dir():
+        raise ValueError(f"init_from: {config.init_from} holds no checkpoints; expected a trained run")
+    shared = ("potential", config.potential, "zbl", "dataset")
+    parent, own = (
+        {name: record[name] for name in shared if name in record}
+        for record in (json.loads(c.to_json()) for c in (binary.read_config(config.init_from), config))
+    )
+    if difference := binary.difference(parent, own):
+        raise ValueError(f"init_from: {config.init_from} was trained on another problem: {difference}")
+
+
+def starting_weights(config: ConfigDict, problem: Problem) -> tuple[Any, Any]:
+    """(params, optimiser state) before the first update: new, or those of `config.init_from`.
+
+    Raises:
+      ValueError: the checkpoint can not be read.
+    """
+    key, _ = jax.random.split(jax.random.PRNGKey(config.seed))
+    params = problem.potential.init(key)
+    moments = make_optimiser(config.training.clip_norm).init(params)
+    if config.init_from:
+        source = Checkpoints(config.init_from)
+        params, _, moments = source.restore_weights(params, moments)
+        source.close()
+    return params, moments
 
 
 def train(
@@ -78,17 +118,11 @@ def train(
     settings = config.training
     schedule = Schedule(**(config.post_training if config.init_from else config.pre_training))
     optimiser = make_optimiser(settings.clip_norm)
-    key = jax.random.PRNGKey(config.seed)
-    weights_key, run_key = jax.random.split(key)
-    params = problem.potential.init(weights_key)
-    moments = optimiser.init(params)
-    if config.init_from:
-        source = Checkpoints(config.init_from)
-        params, _, moments = source.restore_weights(params, moments)
-        source.close()
-    state = start(run_key, params, moments, objective, problem.train)
-    checkpoints = Checkpoints(workdir)
-    state = checkpoints.restore(state) or state
+    _, run_key = jax.random.split(jax.random.PRNGKey(config.seed))
+    state = start(run_key, *starting_weights(config, problem), objective, problem.train)
+    checkpoints = Checkpoints(workdir, write=True)
+    with binary.reading_input():
+        state = checkpoints.restore(state) or state
     if int(state.step):
         binary.LOG.info("%s: resumed at update %d", workdir, int(state.step))
 
@@ -172,26 +206,25 @@ class NegativesLog:
     def __init__(self, path: Path, upto: int):
         """Args: path: the file; upto: the step from which the run goes on."""
         self._path = path
-        self._steps: list[int] = []
-        self._frames: list[np.ndarray] = []
+        self._records: dict[str, list[Any]] = {"steps": [], "positions": [], "energies": []}
         if path.exists() and upto:
             with np.load(path) as file:
                 keep = file["steps"] <= upto
-                self._steps = file["steps"][keep].tolist()
-                self._frames = list(file["positions"][keep])
+                self._records = {name: list(file[name][keep]) for name in self._records}
 
     def add(self, step: int, samples: Any) -> None:
-        """Keeps the positions [R, N, 3] of whichever part of the samples has negatives."""
+        """Keeps positions [R, N, 3] and energies [R] of whichever part of the samples are negatives."""
         for part in samples.values() if isinstance(samples, dict) else (samples,):
-            if hasattr(part, "positions"):
-                self._steps.append(step)
-                self._frames.append(np.asarray(part.positions))
+            if isinstance(part, Negatives):
+                self._records["steps"].append(step)
+                self._records["positions"].append(np.asarray(part.positions))
+                self._records["energies"].append(np.asarray(part.energies))
 
     def write(self) -> None:
         """Replaces the file whole, where there is anything to write."""
-        if self._frames:
+        if self._records["steps"]:
             partial = self._path.with_name(f".{self._path.stem}.partial.npz")
-            np.savez(partial, steps=np.array(self._steps), positions=np.stack(self._frames))
+            np.savez(partial, **{name: np.array(values) for name, values in self._records.items()})
             os.replace(partial, self._path)
 
 

@@ -64,7 +64,7 @@ def _chain_length(run: Run) -> str | None:
 def verdict(run: Run) -> Verdict:
     """Whether a run's sampler stayed in the physical basin, from its metrics alone.
 
-    Reads `spurious_fraction` (and its `_stderr`), `failed_fraction`, `energy_minimum_ev`,
+    Reads `spurious_fraction` (and its `_stderr`), `failed_fraction`, `broken_fraction`, `energy_minimum_ev`,
     `spurious_threshold_ev`, `n_chains` and `chain_length_ps`, or `chain_length_steps` where that is
     absent. Where no chain of n fell, the 95 % upper bound on a chain's probability of falling is
     1 − 0.05^(1/n) (zero successes, binomial).
@@ -81,8 +81,10 @@ def verdict(run: Run) -> Verdict:
     if lowest is not None and math.isfinite(lowest):
         energy = f"lowest energy {_energy(lowest)} relative to the reference mean"
         energy += f", threshold {_energy(threshold)}" if threshold is not None else ""
-    if fraction == 0 and not failed and not fell:
-        parts = [f"no spurious frame in {extent}", *([energy] if energy else [])]
+    broken = metric(run, "broken_fraction")
+    whole = "" if broken is None else " and no broken bond"
+    if fraction == 0 and not failed and not broken and not fell:
+        parts = [f"no spurious frame{whole} in {extent}", *([energy] if energy else [])]
         if chains and length:
             bound = 100 * (1 - 0.05 ** (1 / chains))
             chance = f"the chance that a chain falls within {length} is below {bound:.2g} %"
@@ -97,5 +99,7 @@ def verdict(run: Run) -> Verdict:
     if energy:
         parts.append(energy)
     if failed:
-        parts.append(f"{100 * failed:.3g} % of chains failed (non-finite or broken)")
+        parts.append(f"{100 * failed:.3g} % of chains failed (non-finite)")
+    if broken:
+        parts.append(f"{100 * broken:.3g} % of frames have a broken bond")
     return Verdict(False, "NOT safe to sample: " + "; ".join(parts) + ".")

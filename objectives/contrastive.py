@@ -24,10 +24,12 @@ from samplers.simulation import advance
 class Negatives(NamedTuple):
     """Attributes: positions [R, N, 3] in Å, held constant; alive [R], False where a chain's position
     or energy went non-finite in the last window (it counts for nothing and is restarted from data);
-    accepted [R], 1 or 0 for the last Metropolis test, None for samplers without one."""
+    energies [R] in eV, under the params that drew them; accepted [R], 1 or 0 for the last Metropolis
+    test, None for samplers without one."""
 
     positions: Array
     alive: Array
+    energies: Array
     accepted: Array | None = None
 
 
@@ -122,8 +124,9 @@ def contrastive(
         chains, alive = advance(sampler, params, sampler.refresh(params, state.chains), n_steps)
         chains = chains.set(position=centre(chains.position, masses))
         # `advance` looks at positions: a chain may have just stepped where there is no energy.
-        alive &= jnp.isfinite(jax.vmap(potential.energy, (None, 0))(params, chains.position))
-        negatives = Negatives(chains.position, alive, getattr(chains, "accepted", None))
+        energies = jax.vmap(potential.energy, (None, 0))(params, chains.position)
+        alive &= jnp.isfinite(energies)
+        negatives = Negatives(chains.position, alive, energies, getattr(chains, "accepted", None))
         restart = ~alive | (jax.random.uniform(which, (n_chains,)) < restart_fraction)
         fresh = sampler.init(start, params, _draw(pick, state.data, n_chains))
         chains = where_replica(restart, _keep_step_size(fresh, chains), chains)

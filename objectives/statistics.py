@@ -98,6 +98,24 @@ def stderr_of_statistic(values_per_chain: ArrayLike) -> float:
     return float(values.std(ddof=1) / np.sqrt(values.size))
 
 
+def block_stderr(values: ArrayLike, n_blocks: int = 20) -> float:
+    """Standard error of the mean of neighbouring, correlated values [F], from the means of blocks.
+
+    Args:
+      values: in order of time, or at least chain by chain; finite.
+      n_blocks: of nearly equal length, longer than the correlation; fewer where F is smaller.
+
+    Raises:
+      ValueError: fewer than two values.
+    """
+    values = np.asarray(values, dtype=float)
+    _require_finite(values)
+    if len(values) < 2:
+        raise ValueError(f"a standard error needs at least two values, got {len(values)}")
+    means = [block.mean() for block in np.array_split(values, min(n_blocks, len(values)))]
+    return stderr_of_statistic(means)
+
+
 def mean_and_stderr(series: ArrayLike) -> Estimate:
     """Mean of a series [C, T], with its standard error.
 

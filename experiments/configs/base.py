@@ -1,10 +1,11 @@
 """Every default of every experiment, with its unit. The other configurations change a few."""
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def get_config() -> ConfigDict:
-    """The base configuration: SchNet, MSE, the package's GFN2-xTB ethanol."""
+    """The base configuration: SchNet, MSE, no data set yet."""
     config = ConfigDict()
     config.seed = 0  # of initial weights, batches, chains and evaluation
     config.objective = "mse"  # mse | crmse | contrastive
@@ -13,7 +14,7 @@ def get_config() -> ConfigDict:
 
     # Data: a known name or the user's own file, never both.
     config.dataset = ConfigDict()
-    config.dataset.name = "ethanol_gfn2"
+    config.dataset.name = ""
     config.dataset.path = ""  # .npz (rMD17, MD17) or anything ASE reads
     config.dataset.test_path = ""  # a separate file with the test frames
     config.dataset.train = 950  # frames
@@ -24,7 +25,7 @@ def get_config() -> ConfigDict:
     config.dataset.energy_unit = ""  # eV | kcal/mol | hartree; empty: the format's own
     config.dataset.length_unit = ""  # angstrom | bohr
     config.dataset.force_unit = ""  # such as kcal/mol/angstrom
-    config.dataset.temperature = 500.0  # K, at which the frames were sampled
+    config.dataset.temperature = placeholder(float)  # K, at which the frames were sampled; must be set
 
     # Potentials.
     config.schnet = ConfigDict()
@@ -35,7 +36,8 @@ def get_config() -> ConfigDict:
     config.schnet.cutoff = 5.0  # Å
     config.zbl = ConfigDict()
     config.zbl.enabled = False  # a short-range repulsive prior under the network
-    config.zbl.reach = 1.0  # in sums of covalent radii
+    config.zbl.reach = 1.0  # of bonded pairs, in sums of covalent radii
+    config.zbl.nonbonded_reach = 0.6  # of all other pairs, in sums of van der Waals radii
 
     # Objectives.
     config.mse = ConfigDict()
@@ -51,7 +53,7 @@ def get_config() -> ConfigDict:
     config.contrastive.restart_fraction = 0.05  # of the chains, from data, at each update
     config.contrastive.burn_in = 500  # steps before the first update; MALA tunes in them
 
-    # Samplers, by name; temperature None is the data set's.
+    # Samplers, by name, at the data set's temperature.
     config.ula = ConfigDict({"step_size": 4e-4})  # Å²
     config.mala = ConfigDict({"step_size": 3e-4})  # Å², before tuning
     config.baoab = ConfigDict({"timestep": 0.5, "friction": 1.0})  # fs, 1/ps
@@ -85,6 +87,10 @@ def get_config() -> ConfigDict:
     config.evaluation.discard = 0.1  # share of each chain left out of distributions
     config.evaluation.seed = 1  # of the fresh chains
     config.evaluation.spurious_margin = 2.0  # kcal/mol below the lowest reference energy
-    config.evaluation.label_negatives = False  # true energies of negatives from a reference engine
-    config.evaluation.engine = "gfn2"
+    # Dihedrals as 0-based quadruples such as "3-2-0-1"; empty: found from the bonds.
+    config.evaluation.dihedrals = ()
+    # The molecule equals its mirror image up to rotation: φ and −φ are pooled.
+    config.evaluation.achiral = False
+    # True energies of the negatives, by the engine that labelled the data; empty: none.
+    config.evaluation.engine = ""
     return config

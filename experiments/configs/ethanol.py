@@ -8,6 +8,9 @@ from experiments.configs import base
 def get_config() -> ConfigDict:
     """CRMSE with unbiased (MALA) negatives by `--config.objective=crmse --config.init_from=W`."""
     config = base.get_config()
+    config.dataset.name = "ethanol_gfn2"
+    config.dataset.temperature = 500.0
     config.dataset.validation = 200
-    config.evaluation.label_negatives = True
+    config.evaluation.achiral = True
+    config.evaluation.engine = "gfn2"
     return config

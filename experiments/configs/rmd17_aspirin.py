@@ -1,4 +1,4 @@
-"""rMD17 aspirin, split 01, with the CRMSE paper's protocol."""
+"""rMD17 aspirin, split 01, with the CRMSE paper's sampling."""
 
 from ml_collections import ConfigDict
 

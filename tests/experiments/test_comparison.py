@@ -80,9 +80,7 @@ def test_an_empty_bin_of_the_model_counts_as_one_frame():
 def test_bins_that_the_reference_hardly_visits_do_not_count():
     reference, model = UNIFORM.copy(), UNIFORM.copy()
     reference[:6], model[:6] = 1e-4, 3e-3  # a fifth of the uniform share is 5.6e-3
-    metrics, _ = dihedral_comparison(
-        small(), with_dihedral([reference] * 3), with_dihedral([model] * 3)
-    )
+    metrics, _ = dihedral_comparison(small(), with_dihedral([reference] * 3), with_dihedral([model] * 3))
     assert metrics["dihedral_free_energy_rmse_mev"] == pytest.approx(0, abs=1e-9)
 
 
@@ -121,6 +119,8 @@ def test_chains_that_sample_the_reference():
     assert curves["hr_centers"].shape == curves["hr_model"].shape
     expected = np.abs(curves["hr_model"] - curves["hr_reference"]).mean()
     assert metrics["hr_mae"] == pytest.approx(expected)
+    assert 0 <= metrics["hr_mae_stderr"] < expected
+    assert metrics["n_chains_compared"] == 8
 
 
 def test_the_beginning_of_the_chains_is_left_out():
@@ -135,13 +135,15 @@ def test_the_beginning_of_the_chains_is_left_out():
     assert found["energy_mean_ev"] < expected["energy_mean_ev"] - 0.2
 
 
-def test_dead_chains_are_left_out():
+@pytest.mark.parametrize("last_energy", [np.nan, -0.01])
+def test_dead_chains_are_left_out(last_energy):
+    """Whether their records are not finite or repeat the last finite ones."""
     problem, reference = small_problem()
     whole = chains(reference_energies(5, 50))
     alive = np.ones((5, 50), bool)
     alive[2, 40:] = False
     energies = whole.energies.copy()
-    energies[2, 45:] = np.nan
+    energies[2, 40:] = last_energy
     part = type(whole)(*(np.delete(field, 2, axis=0) for field in whole))
     found, curves = compare(small(), problem, whole._replace(energies=energies, alive=alive), reference)
     expected, others = compare(small(), problem, part, reference)

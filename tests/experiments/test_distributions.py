@@ -17,7 +17,14 @@ from experiments.distributions import (
     over_chains,
     to_arrays,
 )
-from potentials import make_system
+from objectives.dihedrals import find_dihedrals
+from potentials import System, make_system
+
+
+def measured(system: System, *arguments: object, achiral: bool = True, **known: object) -> Distributions:
+    """`measure` with all the dihedrals that the bonds show."""
+    dihedrals = find_dihedrals(system.numbers, system.bonds)
+    return measure(system, *arguments, dihedrals, achiral=achiral, **known)
 
 
 @pytest.fixture
@@ -29,7 +36,7 @@ def sampled(ethanol) -> tuple[Distributions, np.ndarray, np.ndarray]:
     energies = rng.normal(-4000.0, 0.15, size=(3, 40))
     kinetic = rng.normal(500.0, 30.0, size=(3, 40))
     edges = energy_bin_edges(energies)
-    return measure(system, list(frames), energies, edges, kinetic_temperatures=kinetic), frames, energies
+    return measured(system, list(frames), energies, edges, kinetic_temperatures=kinetic), frames, energies
 
 
 def test_a_file_gives_back_what_was_written(sampled, tmp_path):
@@ -57,7 +64,7 @@ def test_energies_of_chains_with_known_means(ethanol):
     means, a = np.array([-1.0, 0.0, 0.0, 3.0]) - 4000.0, 0.25
     energies = means[:, None] + a * (-1.0) ** np.arange(10)
     frames = [np.broadcast_to(positions, (10, 9, 3))] * 4
-    found = measure(system, frames, energies, np.linspace(-4001.5, -3999.5, 21))
+    found = measured(system, frames, energies, np.linspace(-4001.5, -3999.5, 21))
     assert found.energy_mean[0] == pytest.approx(-3999.5)
     assert found.energy_mean[1] == pytest.approx(means.std(ddof=1) / 2)
     assert found.energy_sd[0] == pytest.approx(energies.std(ddof=1))
@@ -66,7 +73,7 @@ def test_energies_of_chains_with_known_means(ethanol):
     integral = found.energy_density.sum(axis=1) * 0.1
     np.testing.assert_allclose(integral, [1, 1, 1, 0], atol=1e-5)
     assert found.n_frames == 10
-    assert np.isnan(found.kinetic_temperature).all()
+    assert np.isnan(found.kinetic_temperature).all() and np.isnan(found.virial_temperature).all()
 
 
 def test_standard_errors_over_chains_are_unbiased():
@@ -81,20 +88,26 @@ def test_standard_errors_over_chains_are_unbiased():
     assert mean.mean() == pytest.approx(7.0, abs=4 * np.sqrt(expected / sets))
 
 
-def test_kinetic_temperature_and_its_error(ethanol):
+def test_temperatures_and_their_errors(ethanol):
     system, positions = ethanol
     kinetic = np.array([[400.0, 600.0], [500.0, 520.0]])
     frames = [np.broadcast_to(positions, (2, 9, 3))] * 2
-    found = measure(
-        system, frames, np.arange(4.0).reshape(2, 2), np.arange(5.0), kinetic_temperatures=kinetic
+    found = measured(
+        system,
+        frames,
+        np.arange(4.0).reshape(2, 2),
+        np.arange(5.0),
+        kinetic_temperatures=kinetic,
+        virial_temperatures=2 * kinetic,
     )
     np.testing.assert_allclose(found.kinetic_temperature, [505.0, 5.0])
+    np.testing.assert_allclose(found.virial_temperature, [1010.0, 10.0])
 
 
 def test_distances_equal_ases_in_chains_longer_than_a_piece(ethanol):
     system, positions = ethanol
     frames = positions + 0.1 * np.random.default_rng(3).normal(size=(2, 2100, 9, 3))
-    found = measure(system, list(frames), np.random.default_rng(4).normal(size=(2, 2100)), np.arange(3.0))
+    found = measured(system, list(frames), np.random.default_rng(4).normal(size=(2, 2100)), np.arange(3.0))
     first, second = np.triu_indices(9, 1)
     for chain, density in zip(frames, found.hr_density, strict=True):
         distances = np.concatenate(
@@ -114,25 +127,27 @@ def test_dihedral_probabilities_are_normalised_and_mirrored(sampled):
     np.testing.assert_allclose(probability, probability[..., ::-1], atol=1e-7)
 
 
-def test_a_dihedral_set_by_ase_lands_in_its_bins():
+@pytest.mark.parametrize("achiral", [True, False])
+def test_a_dihedral_set_by_ase_lands_in_its_bins(achiral):
     atoms = molecule("CH3CH2OH")  # CH3 is atom 0, CH2 1, O 2 and its H 3
     system = make_system(atoms.numbers, atoms.positions, 500.0)
     chains = []
     for angle in (65.0, -115.0):
         atoms.set_dihedral(0, 1, 2, 3, angle, indices=[3])
         chains.append(np.stack([atoms.get_positions()] * 4))
-    found = measure(system, chains, np.arange(8.0).reshape(2, 4), np.arange(9.0))
+    found = measured(system, chains, np.arange(8.0).reshape(2, 4), np.arange(9.0), achiral=achiral)
     index = found.dihedral_names.tolist().index("H-O-C-C")
     centres = -175.0 + 10.0 * np.arange(DIHEDRAL_BINS)
-    for row, angle in zip(found.dihedral_probability[:, index], (65.0, 115.0), strict=True):
-        np.testing.assert_allclose(row, 0.5 * (np.abs(centres) == angle))
+    for row, angle in zip(found.dihedral_probability[:, index], (65.0, -115.0), strict=True):
+        expected = 0.5 * (np.abs(centres) == abs(angle)) if achiral else centres == angle
+        np.testing.assert_allclose(row, expected)
 
 
 def test_a_molecule_without_dihedrals(tmp_path):
     water = molecule("H2O")
     system = make_system(water.numbers, water.positions, 300.0)
     frames = [np.stack([water.positions] * 5)] * 2
-    found = measure(system, frames, np.arange(10.0).reshape(2, 5), np.arange(11.0))
+    found = measured(system, frames, np.arange(10.0).reshape(2, 5), np.arange(11.0))
     assert found.dihedral_probability.shape == (2, 0, DIHEDRAL_BINS)
     np.savez(tmp_path / "x.npz", **to_arrays(found))
     with np.load(tmp_path / "x.npz", allow_pickle=False) as file:
@@ -142,26 +157,31 @@ def test_a_molecule_without_dihedrals(tmp_path):
 def test_one_chain_is_refused(ethanol):
     system, positions = ethanol
     with pytest.raises(ValueError, match="at least 2 chains for their errors, got 1"):
-        measure(system, [positions[None]], np.zeros((1, 1)), np.arange(3.0))
+        measured(system, [positions[None]], np.zeros((1, 1)), np.arange(3.0))
 
 
-def test_the_energy_bin_edges_covers_the_reference_and_a_margin():
+def test_energy_bins_cover_the_reference_and_a_margin():
     edges = energy_bin_edges(np.array([2.0, 4.0, 3.0]))
     assert edges[[0, -1]] == pytest.approx([1.4, 4.6])
     np.testing.assert_allclose(np.diff(edges), np.diff(edges)[0])
 
 
-def test_blocks_are_disjoint_random_and_keep_frames_together():
-    labels = np.arange(23)
-    blocks = as_blocks(labels, 4)
-    assert blocks.shape == (4, 5)
-    assert len(set(blocks.ravel().tolist())) == 20
-    frames = np.broadcast_to(labels[:, None, None], (23, 9, 3))
-    np.testing.assert_array_equal(as_blocks(frames, 4)[..., 0, 0], blocks)
-    assert not np.array_equal(as_blocks(labels, 4, seed=1), blocks)
-    # Shuffled: blocks of a rising series would have means far apart.
-    means = as_blocks(np.arange(10_000.0), 10).mean(axis=1)
-    assert means.std(ddof=1) == pytest.approx(10_000 / np.sqrt(12) / np.sqrt(1000), rel=0.7)
+def test_blocks_are_whole_and_in_order_of_time():
+    np.testing.assert_array_equal(as_blocks(np.arange(23), 4), np.arange(20).reshape(4, 5))
+    assert as_blocks(np.zeros((23, 9, 3)), 4).shape == (4, 5, 9, 3)
+
+
+def test_blocks_hold_the_error_of_a_correlated_trajectory():
+    """x' = ρ x + √(1 − ρ²) ξ: a mean of F frames has variance (1 + ρ)/(1 − ρ)/F."""
+    rho, n_frames, rng = 0.9, 40_000, np.random.default_rng(6)
+    x, noise = np.empty(n_frames), np.sqrt(1 - rho**2) * rng.normal(size=n_frames)
+    x[0] = rng.normal()
+    for step in range(1, n_frames):
+        x[step] = rho * x[step - 1] + noise[step]
+    _, stderr = over_chains(as_blocks(x, 20).mean(axis=1))
+    expected = np.sqrt((1 + rho) / (1 - rho) / n_frames)
+    assert stderr == pytest.approx(expected, rel=4 / np.sqrt(2 * 19))
+    assert stderr > 2 / np.sqrt(n_frames)
 
 
 def test_fewer_frames_than_blocks_are_refused():

@@ -5,12 +5,20 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
-from ase.io import write
+from ase.io import read, write
 
 from experiments.binary import InputError, reading_input
 from experiments.distributions import Distributions
 from experiments.known_datasets import locate
-from experiments.problem import REFERENCE_BLOCKS, make_problem, reference_distributions, to_batch
+from experiments.problem import (
+    REFERENCE_BLOCKS,
+    chosen_dihedrals,
+    label_engine,
+    make_problem,
+    reference_distributions,
+    to_batch,
+    typical_geometry,
+)
 from potentials import make_system, zbl
 from tests.experiments.harmonic_frames import images
 from tests.experiments.small_problem import small, small_problem
@@ -35,9 +43,8 @@ def test_large_totals_and_far_centres_lose_no_digits():
     frames = problem.splits.test
     system = make_system(frames.numbers, frames.positions[0], 500.0)
     far = frames._replace(positions=frames.positions + 4321.0, energies=frames.energies - 17_000.0)
-    one, other = to_batch(frames, system, problem.energy_shift), to_batch(
-        far, system, problem.energy_shift - 17_000.0
-    )
+    one = to_batch(frames, system, problem.energy_shift)
+    other = to_batch(far, system, problem.energy_shift - 17_000.0)
     np.testing.assert_allclose(one.positions, other.positions, atol=1e-6)
     np.testing.assert_allclose(one.energies, other.energies, atol=1e-6)
 
@@ -96,30 +103,82 @@ def own_file(tmp_path):
     """105 frames of the package as a user's extxyz, and a configuration that reads it."""
     splits = small_problem()[0].splits
     atoms = [image for frames in splits for image in images(frames)][:105]
+    # The lowest comes last, where it is in no block of five.
+    atoms.append(atoms.pop(int(np.argmin([image.get_potential_energy() for image in atoms]))))
     write(tmp_path / "mine.extxyz", atoms, format="extxyz")
     changes = {"name": "", "path": str(tmp_path / "mine.extxyz"), "train": 60, "validation": 15, "test": 0}
     return small(**{f"dataset.{key}": value for key, value in changes.items()})
 
 
 def test_a_users_own_file_gives_its_own_reference(own_file):
+    """All of its frames in order of time, whichever of them are for training."""
     problem = make_problem(own_file)
     assert [len(frames.energies) for frames in problem.splits] == [60, 15, 30]
     reference = reference_distributions(own_file, problem)
-    energies = np.concatenate([frames.energies for frames in problem.splits])
+    energies = np.array([atoms.get_potential_energy() for atoms in read(own_file.dataset.path, ":")])
     assert reference.n_frames == 105 // REFERENCE_BLOCKS
     assert len(reference.energy_density) == REFERENCE_BLOCKS
-    # Blocks of equal length: five of the 105 frames are left over.
-    assert reference.energy_mean[0] == pytest.approx(energies.mean(), abs=energies.std() / 20)
-    error = energies.std(ddof=1) / np.sqrt(100)
-    assert reference.energy_mean[1] == pytest.approx(error, rel=0.6)
+    blocks = energies[:100].reshape(20, 5)
+    assert reference.energy_mean[0] == pytest.approx(blocks.mean(), abs=1e-9)
+    assert reference.energy_mean[1] == pytest.approx(blocks.mean(axis=1).std(ddof=1) / np.sqrt(20))
+    assert reference.energy_quantiles[[0, -1]] == pytest.approx([energies.min(), energies.max()], abs=1e-9)
     assert reference.energy_edges[0] < energies.min() < energies.max() < reference.energy_edges[-1]
     np.testing.assert_allclose(reference.dihedral_probability.sum(axis=-1), 1, atol=1e-6)
+    assert np.isfinite(reference.virial_temperature).all()
     assert np.isnan(reference.kinetic_temperature).all()
+    own_file.seed += 1
+    other = reference_distributions(own_file, make_problem(own_file))
+    for one, two in zip(reference, other, strict=True):
+        np.testing.assert_array_equal(one, two, "another split of one file has the same reference")
+
+
+def test_dihedrals_of_the_users_choice(own_file):
+    own_file.evaluation.dihedrals = ("3-2-1-0",)
+    problem = make_problem(own_file)
+    (chosen,) = chosen_dihedrals(own_file, problem.system)
+    assert chosen.quadruples.tolist() == [[3, 2, 1, 0]]
+    reference = reference_distributions(own_file, problem)
+    assert reference.dihedral_names.tolist() == [chosen.name]
+    assert reference.dihedral_probability.shape == (REFERENCE_BLOCKS, 1, 36)
+
+
+def test_statistics_in_a_file_are_of_its_own_dihedrals():
+    config = small(**{"evaluation.dihedrals": ("3-2-1-0",)})
+    problem, reference = small_problem()
+    with pytest.raises(ValueError, match=r"evaluation\.dihedrals asks for") as caught:
+        reference_distributions(config, problem)
+    assert str(locate(config.dataset.name).path) in str(caught.value)
+    assert ", ".join(reference.dihedral_names) in str(caught.value)
+
+
+def test_one_hot_frame_does_not_set_the_bonds():
+    """The first frame has lost a hydrogen: the bonds are those of the others."""
+    problem, _ = small_problem()
+    train = problem.splits.train
+    positions = train.positions.copy()
+    positions[0, 3] += 2.0
+    positions[0] += 7.0  # which makes the frame known
+    assert len(make_system(train.numbers, positions[0], 500.0).bonds) == 7
+    found = typical_geometry(train._replace(positions=positions))
+    assert found.max() < 6
+    np.testing.assert_array_equal(make_system(train.numbers, found, 500.0).bonds, problem.system.bonds)
+
+
+def test_labels_come_from_the_engine_of_the_data(own_file):
+    pytest.importorskip("tblite")
+    assert label_engine(small()) == "gfn2"
+    assert label_engine(small(**{"evaluation.engine": ""})) == ""
+    with pytest.raises(ValueError, match=r"evaluation.engine is 'gfn1', but .* labelled by 'gfn2'"):
+        label_engine(small(**{"evaluation.engine": "gfn1"}))
+    with pytest.raises(ValueError, match="labelled by 'another source'"):
+        label_engine(own_file)
+    own_file.evaluation.engine = ""
+    assert label_engine(own_file) == ""
 
 
 def test_a_file_too_small_for_a_reference(own_file):
-    own_file.dataset.train, own_file.dataset.validation, own_file.dataset.test = 10, 4, 5
-    own_file.training.batch_size = 5
+    write(own_file.dataset.path, read(own_file.dataset.path, ":19"))
+    own_file.dataset.train, own_file.dataset.validation, own_file.training.batch_size = 10, 4, 5
     problem = make_problem(own_file)
     with pytest.raises(ValueError, match="at least 20 frames, got 19"):
         reference_distributions(own_file, problem)

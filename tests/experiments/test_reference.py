@@ -1,12 +1,20 @@
 """Reference chains and engines; the parts with GFN2-xTB run where tblite is installed."""
 
+import dataclasses
+import sys
+
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from ase.build import molecule
+from ase.io import write
 
-from experiments.engines import EngineError, label, make_engine
+from experiments import reference, reference_chains
+from experiments.binary import InputError
+from experiments.engines import EngineError, label, make_engine, require_engine
 from experiments.reference import assemble, find_molecule, frame_counts, sections
-from experiments.reference_chains import ChainSettings, baoab, run_chain
+from experiments.reference_chains import ChainSettings, baoab, chain_path, check_chain, run_chain
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +55,16 @@ def test_engine_failures_are_errors_and_nan_labels(engine):
 
 
 def test_unknown_engine():
-    with pytest.raises(ValueError, match="unknown engine 'gfn3'; known: gfn2, gfn1"):
-        make_engine("gfn3", [1])
+    for call in (require_engine, lambda name: make_engine(name, [1]), lambda name: label(name, [1], [])):
+        with pytest.raises(ValueError, match="unknown engine 'gfn3'; nearest: 'gfn2'; known: gfn1, gfn2"):
+            call("gfn3")
+
+
+def test_a_missing_engine_is_told_before_any_frame(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tblite.interface", None)
+    for call in (require_engine, lambda name: label(name, [1], np.zeros((0, 1, 3)))):
+        with pytest.raises(ImportError, match="engine 'gfn2' needs tblite"):
+            call("gfn2")
 
 
 def test_baoab_samples_a_harmonic_well():
@@ -88,11 +104,134 @@ def test_a_broken_chain_continues_to_the_same_numbers(engine, tmp_path):
     np.testing.assert_array_equal(continued["positions"], whole["positions"])
 
 
+@pytest.fixture
+def springs(monkeypatch):
+    """Harmonic springs to the start in place of the quantum-chemistry engine."""
+    start = molecule("CH3CH2OH").get_positions()
+
+    def make(name, numbers):
+        return lambda x: (10 * np.sum((x - start) ** 2), -20 * (x - start))
+
+    monkeypatch.setattr(reference_chains, "make_engine", make)
+
+
+SHORT = ChainSettings(picoseconds=0.2, equilibration_ps=0.0, checkpoint_ps=0.1)
+
+
+def test_a_chain_is_continued_only_as_it_was_begun(springs, tmp_path):
+    atoms = molecule("CH3CH2OH")
+    path = run_chain(atoms, SHORT, 0, tmp_path)
+    assert path == chain_path(tmp_path, 0)
+    before = path.read_bytes()
+    for field, value in dataclasses.asdict(SHORT).items():
+        if field == "picoseconds":
+            continue
+        other = "gfn1" if field == "engine" else value + 1
+        changed = dataclasses.replace(SHORT, **{field: other})
+        for call in (
+            lambda changed=changed: check_chain(path, atoms, changed),
+            lambda changed=changed: run_chain(atoms, changed, 0, tmp_path),
+        ):
+            with pytest.raises(ValueError) as caught:
+                call()
+            assert str(caught.value) == f"{path}: {field} is {value} there, {other} asked for"
+    with pytest.raises(ValueError, match=r"numbers is \[6, 6, 8, .*\] there, \[8, 1, 1\] asked for"):
+        check_chain(path, molecule("H2O"), SHORT)
+    with pytest.raises(ValueError, match=r"chain_000.npz: holds 0.2 ps, 0.1 asked for"):
+        check_chain(path, atoms, dataclasses.replace(SHORT, picoseconds=0.1))
+    assert path.read_bytes() == before
+    check_chain(path, atoms, SHORT)
+    check_chain(chain_path(tmp_path, 1), atoms, SHORT)
+    run_chain(atoms, dataclasses.replace(SHORT, picoseconds=0.3), 0, tmp_path)
+    with np.load(path) as longer:
+        assert len(longer["energies"]) == 30 and longer["settings_picoseconds"] == 0.3
+
+
+def test_chain_files_without_the_record_or_damaged_are_refused(springs, tmp_path):
+    atoms = molecule("CH3CH2OH")
+    path = run_chain(atoms, SHORT, 0, tmp_path)
+    whole = path.read_bytes()
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file if not name.startswith("settings_")}
+    np.savez(path, **arrays)
+    with pytest.raises(
+        ValueError, match=r"chain_000.npz .* made by another version, without settings_engine"
+    ):
+        check_chain(path, atoms, SHORT)
+    for junk in (whole[: len(whole) // 2], b"", b"junk"):
+        path.write_bytes(junk)
+        with pytest.raises(ValueError, match=r"chain_000.npz can not be continued"):
+            check_chain(path, atoms, SHORT)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *(
+            (name, value)
+            for name in ("temperature", "timestep", "picoseconds", "friction")
+            for value in (0.0, -1.0)
+        ),
+        ("temperature", float("nan")),
+        ("picoseconds", float("inf")),
+        ("equilibration", -0.1),
+        ("processes", 0),
+        ("chains", 0),
+        ("seed", -1),
+    ],
+)
+def test_flags_out_of_range(parsed, tmp_path, flag, value):
+    output = tmp_path / "data.npz"
+    with flagsaver.flagsaver(output=str(output), **{flag: value}), pytest.raises(InputError) as caught:
+        reference.main()
+    assert str(caught.value).startswith(f"--{flag} is {value}; expected")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def parsed():
+    """The flags, as if the command line were empty."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+def test_every_chain_is_checked_before_any_runs(parsed, springs, tmp_path, monkeypatch):
+    pytest.importorskip("tblite")
+    folder = tmp_path / "data.chains"
+    folder.mkdir()
+    run_chain(molecule("CH3CH2OH"), SHORT, 3, folder)
+
+    def no_pool(*_):
+        raise AssertionError("a chain was run")
+
+    monkeypatch.setattr(reference.multiprocessing, "get_context", no_pool)
+    words = r"chain_003.npz: temperature is 500.0 there, 400.0 asked for"
+    given = {"output": str(tmp_path / "data.npz"), "temperature": 400.0, "chains": 4}
+    with flagsaver.flagsaver(**given), pytest.raises(InputError, match=words):
+        reference.main()
+
+
+def test_the_binary_makes_the_parent_folder_and_leaves_no_partial_file(parsed, tmp_path):
+    pytest.importorskip("tblite")
+    write(tmp_path / "water.xyz", molecule("H2O"))
+    output = tmp_path / "new" / "data.npz"
+    given = {"picoseconds": 0.5, "equilibration": 0.0, "chains": 4, "frames": ["4", "2", "2"]}
+    with flagsaver.flagsaver(output=str(output), molecule=str(tmp_path / "water.xyz"), **given):
+        reference.main()
+    assert sorted(path.name for path in output.parent.iterdir()) == ["data.chains", "data.npz"]
+    with np.load(output) as file:
+        assert file["train_positions"].shape == (4, 3, 3)
+    (tmp_path / "file").write_text("")
+    given["output"] = str(tmp_path / "file" / "data.npz")
+    with flagsaver.flagsaver(**given), pytest.raises(InputError, match="file"):
+        reference.main()
+
+
 def test_sections_are_disjoint_chains(engine, tmp_path):
     atoms = molecule("CH3CH2OH")
     settings = ChainSettings(picoseconds=0.1, equilibration_ps=0.0, checkpoint_ps=0.1)
     paths = [run_chain(atoms, settings, chain, tmp_path) for chain in range(4)]
-    arrays = assemble(atoms, settings, paths, (5, 4, 6))
+    arrays = assemble(atoms, settings, paths, (5, 4, 6), achiral=True)
     members = [set(arrays[f"{s}_chains"].tolist()) for s in ("train", "validation", "test")]
     assert [len(arrays[f"{s}_energies"]) for s in ("train", "validation", "test")] == [5, 4, 6]
     assert not (members[0] & members[1] or members[0] & members[2] or members[1] & members[2])
@@ -116,3 +255,23 @@ def test_bad_frame_counts(texts, chains, words):
 def test_unknown_molecule():
     with pytest.raises(ValueError, match="'etanol' is no file and no known name"):
         find_molecule("etanol")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("bad.txt", "hello"),
+        ("empty.xyz", ""),
+        ("element.xyz", "1\n\nQq 0 0 0\n"),
+        ("bad.cif", "junk"),
+        ("bad.sdf", "a"),
+        ("POSCAR", "a\nb\n"),
+        ("empty.pdb", "junk"),
+    ],
+)
+def test_bad_molecule_files(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ValueError) as caught:
+        find_molecule(str(path))
+    assert str(caught.value).startswith(f"--molecule {path}: ") and "\n" not in str(caught.value)

@@ -23,7 +23,7 @@ def test_verdict_of_a_broken_sampler():
     assert text == (
         "NOT safe to sample: 12.3 % ± 1.0 % of frames in 64 × 100 ps are spurious; "
         "lowest energy -34.4 eV (-793 kcal/mol) relative to the reference mean, "
-        "threshold -0.9 eV (-20.8 kcal/mol); 3.12 % of chains failed (non-finite or broken)."
+        "threshold -0.9 eV (-20.8 kcal/mol); 3.12 % of chains failed (non-finite)."
     )
 
 
@@ -47,6 +47,15 @@ def test_verdict_of_a_sound_sampler_states_what_the_chains_can_exclude():
 def test_one_bad_sign_is_enough(change):
     stable, text = verdict(_run("x", SAFE | change))
     assert stable is False and text.startswith("NOT safe")
+
+
+def test_a_broken_bond_is_not_safe():
+    calm = {"spurious_fraction": 0.0, "failed_fraction": 0.0, "n_chains": 64, "chain_length_ps": 10.0}
+    run = Run("A", {**calm, "broken_fraction": 0.02}, {}, {})
+    assert verdict(run) == (False, "NOT safe to sample: 0 % of frames in 64 × 10 ps are spurious; "
+                            "2 % of frames have a broken bond.")  # fmt: skip
+    stable, text = verdict(Run("A", {**calm, "broken_fraction": 0.0}, {}, {}))
+    assert stable and text.startswith("no spurious frame and no broken bond in 64 × 10 ps")
 
 
 def test_verdict_on_incomplete_metrics():

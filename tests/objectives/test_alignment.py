@@ -31,9 +31,7 @@ def frames(ethanol) -> np.ndarray:
     rng = np.random.default_rng(0)
     _, positions = ethanol
     scales = np.linspace(0.05, 1.5, 15)
-    return np.stack(
-        [moved(positions + s * rng.normal(size=(9, 3)), seed) for seed, s in enumerate(scales)]
-    )
+    return np.stack([moved(positions + s * rng.normal(size=(9, 3)), seed) for seed, s in enumerate(scales)])
 
 
 def test_equals_scipys_rotation(frames):

@@ -91,7 +91,9 @@ def _from_data(positions: Array) -> list[bool]:
 
 def test_value_and_metrics_by_hand():
     positions = frames_at(np.array([0.2, 0.5, 0.9]), OTHER)
-    negatives = Negatives(jnp.asarray(positions), jnp.array([True, False, True]), jnp.array([1.0, 0.0, 0.0]))
+    negatives = Negatives(
+        jnp.asarray(positions), jnp.array([True, False, True]), jnp.zeros(3), jnp.array([1.0, 0.0, 0.0])
+    )
     # No energy is below 0: a failed chain must not count as 0 eV.
     params = {"barrier": 0.1, "tilt": 0.0, "wall": 0.0}
     loss = jax.jit(partial(contrastive_loss, POTENTIAL, TEMPERATURE))
@@ -118,7 +120,7 @@ def test_gradient_from_exact_samples():
     shares = np.random.default_rng(0).random((2, 40, 1000))  # 40 blocks of 1000 frames
     reference = frames_at(shares[0], REFERENCE, seed=1)
     model = frames_at(shares[1], OTHER, seed=2)
-    negatives = Negatives(jnp.asarray(model), jnp.ones((40, 1000), bool))
+    negatives = Negatives(jnp.asarray(model), jnp.ones((40, 1000), bool), jnp.zeros((40, 1000)))
     blocks = jax.vmap(_gradient, (None, 0, 0))(PARAMS, jnp.asarray(reference), negatives)
     _assert_unbiased(blocks, 0.04)
 
@@ -237,7 +239,7 @@ def test_failed_chains_do_not_count_and_start_again():
 
     (value, metrics), gradient = jax.value_and_grad(objective.loss, has_aux=True)(FALLING, FRAMES, negatives)
     assert float(metrics["chain_alive_fraction"]) == pytest.approx(61 / 64)
-    kept = Negatives(negatives.positions[3:], jnp.ones(61, bool))
+    kept = Negatives(negatives.positions[3:], jnp.ones(61, bool), negatives.energies[3:])
     expected, _ = objective.loss(FALLING, FRAMES, kept)
     assert np.isfinite(float(expected)) and float(value) == pytest.approx(float(expected), rel=1e-3)
     for name, slope in _gradient(FALLING, FRAMES.positions, kept).items():
@@ -261,7 +263,7 @@ def test_a_chain_stuck_where_there_is_no_energy_starts_again():
 def test_no_chain_left_gives_no_gap_and_no_gradient():
     loss = jax.jit(jax.value_and_grad(partial(contrastive_loss, POTENTIAL, TEMPERATURE), has_aux=True))
     for positions in (jnp.tile(_apart(WALL + 1), (4, 1, 1)), FRAMES.positions[:4]):
-        negatives = Negatives(positions, jnp.zeros(4, bool))
+        negatives = Negatives(positions, jnp.zeros(4, bool), jnp.full(4, jnp.nan))
         (value, metrics), gradient = loss(FALLING, FRAMES.positions, negatives)
         assert float(value) == 0 and float(metrics["chain_alive_fraction"]) == 0
         assert all(float(slope) == 0 for slope in gradient.values())

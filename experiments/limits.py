@@ -1,0 +1,57 @@
+"""Ranges of the numbers in a configuration, checked before anything else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+_AT_LEAST_ONE = (
+    "dataset.train", "training.batch_size", "training.log_every", "training.checkpoint_every",
+    "pre_training.n_updates", "post_training.n_updates", "schnet.n_features", "schnet.n_filters",
+    "schnet.n_interactions", "contrastive.n_chains", "contrastive.n_steps", "evaluation.n_steps",
+    "evaluation.record_every", "nose_hoover.chain_length",
+)  # fmt: skip
+_POSITIVE = (
+    "training.clip_norm", "pre_training.initial", "post_training.initial", "schnet.cutoff", "zbl.reach",
+    "zbl.nonbonded_reach", "ula.step_size", "mala.step_size", "baoab.timestep", "baoab.friction",
+    "nose_hoover.timestep", "nose_hoover.relaxation",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "mse.energy_weight", "mse.force_weight", "crmse.weight", "contrastive.burn_in", "pre_training.final",
+    "post_training.final", "evaluation.spurious_margin",
+)  # fmt: skip
+_SHARES = (
+    "contrastive.restart_fraction", "pre_training.average_decay", "post_training.average_decay",
+    "evaluation.discard",
+)  # fmt: skip
+
+
+def check_limits(config: ConfigDict) -> None:
+    """Checks every number whose range is known.
+
+    Raises:
+      ValueError: one is out of range; it is named, with its value and what was expected.
+    """
+    for name in _AT_LEAST_ONE:
+        _require(config, name, lambda x: x >= 1, "1 or more")
+    for name in _POSITIVE:
+        _require(config, name, lambda x: x > 0, "a positive number")
+    for name in _NOT_NEGATIVE:
+        _require(config, name, lambda x: x >= 0, "0 or more")
+    for name in _SHARES:
+        _require(config, name, lambda x: 0 <= x <= 1, "a number within [0, 1]")
+    _require(config, "evaluation.n_chains", lambda x: x >= 2, "2 or more, for standard errors")
+    _require(config, "schnet.n_gaussians", lambda x: x >= 2, "2 or more")
+    _require(config, "dataset.temperature", lambda x: x > 0, "the temperature of the frames, K")
+    _require(config, "evaluation.discard", lambda x: x < 1, "a share below 1")
+
+
+def _require(config: ConfigDict, name: str, holds: Callable[[float], bool], expected: str) -> None:
+    section, field = name.split(".")
+    if section not in config or field not in config[section]:
+        return  # a configuration of the user's own may leave out what it does not use
+    value = config[section][field]
+    if value is None or not math.isfinite(value) or not holds(value):
+        raise ValueError(f"{name} is {value}; expected {expected}")
