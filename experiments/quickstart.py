@@ -7,6 +7,7 @@ and after side by side. Repeating the command goes on where it stopped.
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -45,6 +46,7 @@ SHOWN = (
 
 def main() -> None:
     """The binary."""
+    binary.LOG.setLevel(logging.WARNING)  # the progress bars say it already
     root = Path(WORKDIR.value)
     runs, configs = [], {}
     for name, config in stages(root, SEED.value).items():
