@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from experiments.datasets import Frames, Splits, load_splits
 from experiments.distributions import Distributions, as_blocks, energy_bin_edges, from_arrays, measure
-from experiments.engines import make_engine
+from experiments.engines import require_engine
 from experiments.frame_files import read_frames, section_sizes
 from experiments.known_datasets import Located, locate
 from objectives import Batch
@@ -193,7 +193,7 @@ def label_engine(config: ConfigDict) -> str:
     engine = config.evaluation.engine
     if not engine:
         return ""
-    make_engine(engine, [1, 1])
+    require_engine(engine)
     path = locate_data(config).path
     labelled = ""
     if section_sizes(path):

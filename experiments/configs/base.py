@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.schnet.cutoff = 5.0  # Å
     config.zbl = ConfigDict()
     config.zbl.enabled = False  # a short-range repulsive prior under the network
-    config.zbl.reach = 1.0  # of bonded pairs, in sums of covalent radii
+    config.zbl.reach = 0.8  # of bonded pairs, in sums of covalent radii; below any sampled bond
     config.zbl.nonbonded_reach = 0.6  # of all other pairs, in sums of van der Waals radii
 
     # Objectives.

@@ -74,7 +74,7 @@ def test_value_slope_and_curvature_vanish_at_the_reach():
 
 def test_repulsive_everywhere():
     energy = pair_energy(6, 8)
-    edge = covalent_radii[6] + covalent_radii[8]
+    edge = pair_edge(6, 8, True, reach=0.8, nonbonded_reach=0.6)
     r = jnp.linspace(0.005, 0.999 * edge, 400)
     slopes = jax.jit(jax.vmap(jax.grad(energy)))(r)
     assert (np.asarray(slopes) < 0).all()
