@@ -25,10 +25,10 @@ def zbl(system: System, *, reach: float = 0.8, nonbonded_reach: float = 0.6) -> 
     V(r) = Z_i Z_j e²/(4πε₀ r) φ(r/a), a = 0.46850 Å/(Z_i^0.23 + Z_j^0.23), times the envelope
     (1 − (r/r_c)⁶)³ for r < r_c, so that value, slope and curvature vanish at r_c. For a bonded pair
     r_c is `reach` times the sum of the covalent radii (Cordero et al. 2008), shorter than a bond ever
-    is (at 1.0 the steep wall stands within the vibrations, and the force error doubles); for any other pair it is `nonbonded_reach` times the
-    sum of the van der Waals radii (Alvarez 2013). The default 0.6 is just short of what second
-    neighbours reach in ethanol at 500 K (under 1 meV a frame) and makes two hydrogens that are not
-    bonded repel by 1.1 eV at 0.9 Å.
+    is: at 1.0 the steep wall stands within the vibrations, and the force error doubles. For any
+    other pair it is `nonbonded_reach` times the sum of the van der Waals radii (Alvarez 2013). The
+    default 0.6 is just short of what second neighbours reach in ethanol at 500 K (under 1 meV a
+    frame) and makes two hydrogens that are not bonded repel by 1.1 eV at 0.9 Å.
 
     Args:
       system: the molecule; its bonds tell the two kinds of pairs apart.
