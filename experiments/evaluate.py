@@ -80,12 +80,21 @@ def prepare_evaluation(config: ConfigDict, workdir: Path) -> Problem:
       ValueError, ImportError, OSError: bad settings, or an engine that is not installed; one line.
     """
     check_limits(config)
-    lookup(SAMPLERS, config.evaluation.sampler, "sampler")
     problem = make_problem(config)
-    reference_distributions(config, problem)
-    if (workdir / "negatives.npz").exists():
-        label_engine(config)
+    check_evaluation(config, problem, has_negatives=(workdir / "negatives.npz").exists())
     return problem
+
+
+def check_evaluation(config: ConfigDict, problem: Problem, *, has_negatives: bool) -> None:
+    """Checks the sampler's name, the reference statistics and, for negatives, the label engine.
+
+    Raises:
+      ValueError, ImportError, OSError: as `prepare_evaluation`.
+    """
+    lookup(SAMPLERS, config.evaluation.sampler, "sampler")
+    reference_distributions(config, problem)
+    if has_negatives:
+        label_engine(config)
 
 
 def change(config: ConfigDict, assignment: str) -> None:

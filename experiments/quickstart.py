@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from experiments import binary
 from experiments.configs import ethanol
-from experiments.evaluate import consistency_sentences, evaluate_run, load_params
+from experiments.evaluate import check_evaluation, consistency_sentences, evaluate_run, load_params
 from experiments.figures import figures, save
-from experiments.problem import Problem, label_engine, reference_distributions
+from experiments.problem import Problem
 from experiments.report import format_value, verdict, write_report
 from experiments.runs import Run, load_run
 from experiments.train import prepare, train
@@ -53,8 +53,7 @@ def main() -> None:
         configs[name] = config
         with binary.reading_input():
             problem, objective = prepare(config)
-            label_engine(config)
-            reference_distributions(config, problem)
+            check_evaluation(config, problem, has_negatives=bool(config.init_from))
         workdir = binary.claim_workdir(str(root / name), config)
         run_stage(name, config, problem, objective, workdir)
         runs.append(load_run(workdir, name.upper()))

@@ -17,8 +17,7 @@ from ml_collections import ConfigDict
 
 from experiments import binary
 from experiments.configs import ethanol, rmd17_ethanol
-from experiments.evaluate import evaluate_run, load_params
-from experiments.problem import label_engine, reference_distributions
+from experiments.evaluate import check_evaluation, evaluate_run, load_params
 from experiments.train import prepare, train
 from experiments.verdicts import format_value
 from potentials.registry import lookup
@@ -139,8 +138,7 @@ def run_cell(study: Study, name: str, n_frames: int, seed: int, root: Path) -> N
     config = cell_config(study, name, n_frames, seed, root)
     with binary.reading_input():
         problem, objective = prepare(config)
-        label_engine(config)
-        reference_distributions(config, problem)
+        check_evaluation(config, problem, has_negatives=bool(config.init_from))
     workdir = binary.claim_workdir(str(cell_folder(root, name, n_frames, seed)), config)
     binary.LOG.info("%s", workdir)
     train(config, problem, objective, workdir)
