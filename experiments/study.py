@@ -1,12 +1,14 @@
-"""The studies behind the README's tables: python -m experiments.study --study=gfn2 --workdir=W
+"""The studies behind the README's tables: python -m experiments.study --study=gfn2 --workdir=W --output=R
 
-Every combination of frames, variant and seed is trained and evaluated in its own folder; what is done
-already is not done again. The summary, with means and standard errors over seeds, goes to --output.
+Every combination of frames, variant and seed is trained and evaluated in its own folder under W. Its
+metrics go to R as they come, one JSON file an evaluation, and are not made again while that is there;
+R/summary.json holds means and standard errors over seeds.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ from ml_collections import ConfigDict
 from experiments import binary
 from experiments.configs import ethanol, rmd17_ethanol
 from experiments.evaluate import check_evaluation, evaluate_run, load_params
+from experiments.problem import Problem
 from experiments.train import prepare, train
 from experiments.verdicts import format_value
 from potentials.registry import lookup
@@ -25,7 +28,7 @@ from potentials.registry import lookup
 STUDY = flags.DEFINE_string("study", "gfn2", "Which study.")
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder for the runs.", allow_override=True)
 OUTPUT = flags.DEFINE_string(
-    "output", "", "JSON summary to write; default WORKDIR/<study>.json.", allow_override=True
+    "output", "", "Folder for the metrics; default WORKDIR/results.", allow_override=True
 )
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of weights, batches and chains.")
 FRAMES = flags.DEFINE_list("frames", ["200", "950"], "Training frames.", allow_override=True)
@@ -97,16 +100,16 @@ def main() -> None:
             lookup(study.variants, name, "variant")
         if not WORKDIR.value:
             raise ValueError("--workdir is not set; expected a folder for the runs")
-        output = Path(OUTPUT.value or Path(WORKDIR.value) / f"{STUDY.value}.json")
-        output.parent.mkdir(parents=True, exist_ok=True)
         seeds, frames = ([int(text) for text in flag.value] for flag in (SEEDS, FRAMES))
     root = Path(WORKDIR.value)
+    results = Path(OUTPUT.value or root / "results")
+    results.mkdir(parents=True, exist_ok=True)
     for n_frames in frames:
         for seed in seeds:
             for name in names:
-                run_cell(study, name, n_frames, seed, root)
-    summary = summarise(study, root, seeds, frames)
-    binary.write_atomically(output, json.dumps(summary, indent=1) + "\n")
+                run_cell(study, name, n_frames, seed, root, results)
+    summary = summarise(results)
+    binary.write_atomically(results / "summary.json", json.dumps(summary, indent=1) + "\n")
     print(table(summary))
 
 
@@ -130,43 +133,82 @@ def cell_config(study: Study, name: str, n_frames: int, seed: int, root: Path) -
     return config
 
 
-def run_cell(study: Study, name: str, n_frames: int, seed: int, root: Path) -> None:
-    """Trains and evaluates one run, its parent first, as far as that is not done."""
-    variant = study.variants[name]
-    if variant.parent:
-        run_cell(study, variant.parent, n_frames, seed, root)
+def run_cell(study: Study, name: str, n_frames: int, seed: int, root: Path, results: Path) -> None:
+    """Trains one run and makes those of its evaluations that `results` does not hold."""
+    config = cell_config(study, name, n_frames, seed, root)
+    wanted = {}
+    for output, changes in study.variants[name].evaluations.items():
+        judged = config.copy_and_resolve_references()
+        judged.update_from_flattened_dict(changes)
+        if not is_done(results / record_name(name, n_frames, seed, output), judged):
+            wanted[output] = judged
+    if not wanted:
+        return
+    problem, workdir = train_cell(study, name, n_frames, seed, root)
+    for output, judged in wanted.items():
+        with binary.reading_input():
+            check_evaluation(judged, problem, has_negatives=bool(config.init_from))
+        evaluate_run(judged, problem, load_params(workdir, problem), workdir, output=output)
+        metrics = json.loads((workdir / output / "metrics.json").read_text())
+        record = {"config": _portable(judged), "metrics": metrics}
+        path = results / record_name(name, n_frames, seed, output)
+        binary.write_atomically(path, json.dumps(record, indent=1) + "\n")
+
+
+def train_cell(study: Study, name: str, n_frames: int, seed: int, root: Path) -> tuple[Problem, Path]:
+    """Trains one run, its parent first, as far as that is not done: (its problem, its workdir)."""
+    if parent := study.variants[name].parent:
+        train_cell(study, parent, n_frames, seed, root)
     config = cell_config(study, name, n_frames, seed, root)
     with binary.reading_input():
         problem, objective = prepare(config)
-        check_evaluation(config, problem, has_negatives=bool(config.init_from))
     workdir = binary.claim_workdir(str(cell_folder(root, name, n_frames, seed)), config)
     binary.LOG.info("%s", workdir)
     train(config, problem, objective, workdir)
-    for output, changes in variant.evaluations.items():
-        if not (workdir / output / "metrics.json").exists():
-            judged = config.copy_and_resolve_references()
-            judged.update_from_flattened_dict(changes)
-            evaluate_run(judged, problem, load_params(workdir, problem), workdir, output=output)
+    return problem, workdir
 
 
-def summarise(study: Study, root: Path, seeds: list[int], frames: list[int]) -> dict[str, Any]:
-    """Metrics of every finished run, and over seeds their mean and standard error."""
-    summary: dict[str, Any] = {}
-    for n_frames in frames:
-        for name, variant in study.variants.items():
-            for output in variant.evaluations:
-                found = {}
-                for seed in seeds:
-                    path = cell_folder(root, name, n_frames, seed) / output / "metrics.json"
-                    if path.exists():
-                        found[str(seed)] = json.loads(path.read_text())
-                if found:
-                    label = name if output == "eval" else f"{name} ({output.removeprefix('eval_')})"
-                    summary[f"{label}, {n_frames} frames"] = {
-                        "over_seeds": _over_seeds(list(found.values())),
-                        "seeds": found,
-                    }
-    return summary
+def record_name(name: str, n_frames: int, seed: int, output: str) -> str:
+    """File of one evaluation's metrics."""
+    suffix = output.removeprefix("eval")
+    return f"{name}_{n_frames}_{seed}{suffix}.json"
+
+
+def is_done(path: Path, config: ConfigDict) -> bool:
+    """Whether the metrics are there, made with this configuration.
+
+    Raises:
+      InputError: they were made with another one.
+    """
+    if not path.exists():
+        return False
+    made = json.loads(path.read_text())["config"]
+    if difference := binary.difference(made, _portable(config)):
+        raise binary.InputError(f"{path} was made with another configuration: {difference}; move it away")
+    return True
+
+
+def _portable(config: ConfigDict) -> dict[str, Any]:
+    """The configuration without paths: of `init_from` the last part."""
+    record = json.loads(config.to_json())
+    return record | {"init_from": Path(record["init_from"]).name}
+
+
+def summarise(results: Path) -> dict[str, Any]:
+    """Over the seeds of each kind of run in a folder: how many, and means with standard errors."""
+    groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for path in sorted(results.glob("*_*_*.json")):
+        if match := _RECORD.fullmatch(path.name):
+            label = match["name"] + (f" ({match['output']})" if match["output"] else "")
+            metrics = json.loads(path.read_text())["metrics"]
+            groups.setdefault((int(match["frames"]), label), []).append(metrics)
+    return {
+        f"{label}, {n_frames} frames": {"n_seeds": len(runs), "over_seeds": _over_seeds(runs)}
+        for (n_frames, label), runs in sorted(groups.items())
+    }
+
+
+_RECORD = re.compile(r"(?P<name>.+)_(?P<frames>\d+)_(?P<seed>\d+)(_(?P<output>\w+))?\.json")
 
 
 def _over_seeds(runs: list[dict[str, Any]]) -> dict[str, list[float | None]]:
@@ -191,7 +233,7 @@ def table(summary: Mapping[str, Any]) -> str:
         for column in COLUMNS:
             value = cell["over_seeds"].get(column)
             values.append(format_value(value[0], value[1]) if value else "–")
-        lines.append(f"| {label} | {len(cell['seeds'])} | " + " | ".join(values) + " |")
+        lines.append(f"| {label} | {cell['n_seeds']} | " + " | ".join(values) + " |")
     return "\n".join(lines)
 
 

@@ -39,13 +39,15 @@ class TrainState(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """Attributes: n_updates; learning rate from `initial` to `final` along half a cosine;
-    average_decay of the weights' moving average, 0 for none."""
+    """Attributes: n_updates; learning rate from `initial` to `final` along half a cosine, times a
+    rise from 0 over the first `warmup` updates; average_decay of the weights' moving average, 0 for
+    none."""
 
     n_updates: int
     initial: float
     final: float
     average_decay: float
+    warmup: int = 0
 
 
 def make_optimiser(clip_norm: float) -> optax.GradientTransformation:
@@ -108,6 +110,7 @@ def make_update(
         progress = jnp.minimum(state.step / schedule.n_updates, 1.0)
         cosine = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
         rate = schedule.final + (schedule.initial - schedule.final) * cosine
+        rate *= jnp.minimum((state.step + 1) / max(schedule.warmup, 1), 1.0)
         params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
         decay = schedule.average_decay
         average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.average, params)

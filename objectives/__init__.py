@@ -25,8 +25,10 @@ def _mse(potential: Potential, system: System, config: Any) -> Objective:
 
 def _contrastive(potential: Potential, system: System, config: Any) -> Objective:
     settings = dict(config.contrastive)
-    sampler = make_sampler(settings.pop("sampler"), potential, system, config)
-    return contrastive(potential, sampler, system.masses, system.temperature, **settings)
+    name = settings.pop("sampler")
+    temperatures = (system.temperature, *settings.pop("hotter"))
+    samplers = [make_sampler(name, potential, system._replace(temperature=t), config) for t in temperatures]
+    return contrastive(potential, samplers, system.masses, temperatures, **settings)
 
 
 def _crmse(potential: Potential, system: System, config: Any) -> Objective:

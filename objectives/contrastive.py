@@ -2,11 +2,13 @@
 
 KL(p_ref ‖ p_θ) has the gradient β(⟨∇_θU⟩_ref − ⟨∇_θU⟩_θ), also known as the gradient of the
 relative entropy (Shell, J. Chem. Phys. 129, 144108). The second average runs over persistent
-chains (Tieleman, ICML 2008) that follow the current potential.
+chains (Tieleman, ICML 2008) that follow the current potential, and may exchange with hotter ones
+(Desjardins et al., AISTATS 2010).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +19,7 @@ from objectives.base import Batch, Metrics, Objective
 from potentials.base import Params, Potential
 from potentials.units import KB
 from samplers.base import Sampler, centre, where_replica
+from samplers.exchange import exchange
 from samplers.mala import tune_step_size
 from samplers.simulation import advance
 
@@ -34,9 +37,10 @@ class Negatives(NamedTuple):
 
 
 class ChainState(NamedTuple):
-    """Attributes: chains, the sampler's state; data [F, N, 3], what chains restart from; key."""
+    """Attributes: levels, the sampler's state at each temperature, the coldest first; data
+    [F, N, 3], what chains restart from; key."""
 
-    chains: Any
+    levels: tuple[Any, ...]
     data: Array
     key: Array
 
@@ -78,9 +82,9 @@ def contrastive_loss(
 
 def contrastive(
     potential: Potential,
-    sampler: Sampler,
+    samplers: Sequence[Sampler],
     masses: Array,
-    temperature: float,
+    temperatures: Sequence[float],
     *,
     n_chains: int = 64,
     n_steps: int = 200,
@@ -89,53 +93,89 @@ def contrastive(
 ) -> Objective:
     """The contrastive term with persistent chains.
 
+    With more than one temperature the chains exchange configurations with as many at each of the
+    others. Those at the first stay samples of p_θ there, and they alone are negatives; the hotter
+    ones find the holes that they would meet after many times their length.
+
     Args:
       potential: U.
-      sampler: makes the negatives: MALA or BAOAB (unbiased), or ULA (the paper's).
+      samplers: of each temperature; MALA or BAOAB (unbiased), or ULA (the paper's).
       masses: [N], amu; frames are centred between windows.
-      temperature: K, that of the sampler.
-      n_chains: B chains, started from training frames.
+      temperatures: K, rising; the first is the reference's.
+      n_chains: B chains at each temperature, started from training frames.
       n_steps: K sampler steps between two updates.
       restart_fraction: chance of each chain, at each update, to start again from a training frame.
         0 is persistent contrastive divergence; a few per cent keep finding new holes.
       burn_in: steps before the first update; MALA tunes its step size in them.
 
     Raises:
-      ValueError: n_chains or n_steps below 1, or a restart_fraction outside [0, 1].
+      ValueError: n_chains or n_steps below 1, a restart_fraction outside [0, 1], or temperatures
+        that do not rise.
     """
     if n_chains < 1 or n_steps < 1 or not 0 <= restart_fraction <= 1:
         raise ValueError(
             f"contrastive: n_chains={n_chains} and n_steps={n_steps} must be at least 1 and "
             f"restart_fraction={restart_fraction} within [0, 1]"
         )
+    if not samplers or len(samplers) != len(temperatures) or list(temperatures) != sorted(set(temperatures)):
+        raise ValueError(
+            f"contrastive: {len(samplers)} samplers at {list(temperatures)} K; expected one at each of "
+            "one or more rising temperatures"
+        )
+    energy = jax.vmap(potential.energy, (None, 0))
 
     def init(key: Array, params: Params, frames: Batch) -> ChainState:
-        key, pick, start = jax.random.split(key, 3)
-        positions = _draw(pick, frames.positions, n_chains)
-        chains = sampler.init(start, params, positions)
-        if hasattr(chains, "step_size"):
-            chains, _ = tune_step_size(sampler, params, chains, burn_in)
-        else:
-            chains, _ = advance(sampler, params, chains, burn_in)
-        return ChainState(chains, frames.positions, key)
+        key, *keys = jax.random.split(key, 1 + len(samplers))
+        levels = [burn(*level, params, frames.positions) for level in zip(samplers, keys, strict=True)]
+        return ChainState(tuple(levels), frames.positions, key)
 
-    def sample(params: Params, state: ChainState) -> tuple[Negatives, ChainState]:
-        key, which, pick, start = jax.random.split(state.key, 4)
-        chains, alive = advance(sampler, params, sampler.refresh(params, state.chains), n_steps)
+    def burn(sampler: Sampler, key: Array, params: Params, data: Array) -> Any:
+        pick, start = jax.random.split(key)
+        chains = sampler.init(start, params, _draw(pick, data, n_chains))
+        if hasattr(chains, "step_size"):
+            return tune_step_size(sampler, params, chains, burn_in)[0]
+        return advance(sampler, params, chains, burn_in)[0]
+
+    def window(sampler: Sampler, params: Params, chains: Any) -> tuple[Any, Negatives]:
+        chains, alive = advance(sampler, params, sampler.refresh(params, chains), n_steps)
         chains = chains.set(position=centre(chains.position, masses))
         # `advance` looks at positions: a chain may have just stepped where there is no energy.
-        energies = jax.vmap(potential.energy, (None, 0))(params, chains.position)
+        energies = energy(params, chains.position)
         alive &= jnp.isfinite(energies)
-        negatives = Negatives(chains.position, alive, energies, getattr(chains, "accepted", None))
-        restart = ~alive | (jax.random.uniform(which, (n_chains,)) < restart_fraction)
-        fresh = sampler.init(start, params, _draw(pick, state.data, n_chains))
-        chains = where_replica(restart, _keep_step_size(fresh, chains), chains)
-        return negatives, ChainState(chains, state.data, key)
+        return chains, Negatives(chains.position, alive, energies, getattr(chains, "accepted", None))
+
+    def sample(params: Params, state: ChainState) -> tuple[Negatives, ChainState]:
+        key, swap, which, pick, start = jax.random.split(state.key, 5)
+        run = [window(s, params, chains) for s, chains in zip(samplers, state.levels, strict=True)]
+        positions, alive, energies = (jnp.stack([getattr(n, f) for _, n in run]) for f in _KEPT)
+        source = exchange(swap, jnp.where(alive, energies, jnp.nan), temperatures)
+        moved = source != jnp.arange(len(samplers))[:, None]
+        positions, energies = (_take_level(leaf, source) for leaf in (positions, energies))
+        negatives = run[0][1]._replace(positions=positions[0], energies=energies[0])
+        shape = alive.shape
+        restart = ~alive | (jax.random.uniform(which, shape) < restart_fraction)
+        drawn = _draw(pick, state.data, restart.size).reshape(positions.shape)
+        positions = jnp.where(restart[..., None, None], drawn, positions)
+        levels = []
+        for level, (sampler, (chains, _)) in enumerate(zip(samplers, run, strict=True)):
+            fresh = sampler.init(jax.random.fold_in(start, level), params, positions[level])
+            new = restart[level] | moved[level]
+            levels.append(where_replica(new, _keep_step_size(fresh, chains), chains))
+        return negatives, ChainState(tuple(levels), state.data, key)
 
     def loss(params: Params, batch: Batch, samples: Negatives) -> tuple[Array, Metrics]:
-        return contrastive_loss(potential, temperature, params, batch.positions, samples)
+        return contrastive_loss(potential, temperatures[0], params, batch.positions, samples)
 
     return Objective(init, sample, loss)
+
+
+_KEPT = ("positions", "alive", "energies")
+
+
+def _take_level(leaf: Array, source: Array) -> Array:
+    """leaf [L, R, ...] at the levels `source` [L, R]."""
+    index = source.reshape(source.shape + (1,) * (leaf.ndim - 2))
+    return jnp.take_along_axis(leaf, index, axis=0)
 
 
 def _draw(key: Array, positions: Array, count: int) -> Array:

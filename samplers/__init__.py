@@ -8,6 +8,7 @@ from potentials.system import System
 from samplers.base import Sampler as Sampler
 from samplers.base import centre as centre
 from samplers.base import kinetic_temperature as kinetic_temperature
+from samplers.exchange import exchange as exchange
 from samplers.langevin import baoab as baoab
 from samplers.langevin import nose_hoover as nose_hoover
 from samplers.langevin import ula as ula

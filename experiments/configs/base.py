@@ -48,7 +48,8 @@ def get_config() -> ConfigDict:
     config.crmse.weight = 0.0056
     config.contrastive = ConfigDict()
     config.contrastive.sampler = "mala"  # what makes the negatives: mala | baoab | ula
-    config.contrastive.n_chains = 64
+    config.contrastive.n_chains = 64  # at each temperature
+    config.contrastive.hotter = ()  # K, rising: levels that exchange with the chains; empty: none
     config.contrastive.n_steps = 200  # K, between two updates
     config.contrastive.restart_fraction = 0.05  # of the chains, from data, at each update
     config.contrastive.burn_in = 500  # steps before the first update; MALA tunes in them
@@ -77,6 +78,9 @@ def get_config() -> ConfigDict:
     config.post_training.initial = 3e-4
     config.post_training.final = 1e-5
     config.post_training.average_decay = 0.98
+    # Moments from the end of pre-training are those of small gradients: without a rise of the rate the
+    # first contrastive ones would make steps some ten times too long.
+    config.post_training.warmup = 100  # updates
 
     # Evaluation by simulation.
     config.evaluation = ConfigDict()

@@ -42,7 +42,7 @@ FRAMES = _frames()
 def _crmse() -> Objective:
     """Errors and chains: parameters, moments, chains with their keys, restarts."""
     settings = {"n_chains": 16, "n_steps": 5, "restart_fraction": 0.1, "burn_in": 20}
-    chains = contrastive(POTENTIAL, ula(POTENTIAL, SYSTEM), SYSTEM.masses, TEMPERATURE, **settings)
+    chains = contrastive(POTENTIAL, [ula(POTENTIAL, SYSTEM)], SYSTEM.masses, [TEMPERATURE], **settings)
     return combine({"mse": (1.0, mse(POTENTIAL)), "contrastive": (0.01, chains)})
 
 
@@ -152,6 +152,15 @@ def test_learning_rate_runs_along_half_a_cosine():
         assert int(state.step) == step + 1
 
 
+def test_learning_rate_rises_over_the_warmup():
+    objective = _linear()
+    update = _update(1, objective, SCHEDULE._replace(final=3e-3, warmup=10))
+    state = _start(objective)
+    for step, share in ((0, 0.1), (4, 0.5), (9, 1.0), (30, 1.0)):
+        state, metrics, _ = update(state._replace(step=jnp.int32(step)), FRAMES)
+        assert float(metrics["learning_rate"]) == pytest.approx(share * 3e-3, rel=1e-5)
+
+
 def test_update_is_adam_and_metrics_are_means_over_the_call():
     objective = _linear()
     state, metrics, _ = _update(5, objective, SCHEDULE._replace(final=3e-3))(_start(objective), FRAMES)
@@ -193,7 +202,7 @@ def test_contrastive_training_finds_the_parameters_of_the_reference():
     """Positions alone, no labels: at the minimum of the Kullback–Leibler divergence p_θ is p_ref."""
     sampler = baoab(POTENTIAL, SYSTEM, timestep=8.0, friction=50.0)
     settings = {"n_chains": 128, "n_steps": 20, "burn_in": 200}
-    objective = contrastive(POTENTIAL, sampler, SYSTEM.masses, TEMPERATURE, **settings)
+    objective = contrastive(POTENTIAL, [sampler], SYSTEM.masses, [TEMPERATURE], **settings)
     schedule = Schedule(n_updates=300, initial=4e-3, final=1e-4, average_decay=0.95)
     update = make_update(objective, OPTIMISER, schedule, batch_size=250, n_updates=300)
     frames = unlabelled(even_frames(250, REFERENCE))

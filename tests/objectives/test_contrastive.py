@@ -12,6 +12,7 @@ import pytest
 from jax import Array
 
 from objectives import Negatives, Objective, contrastive, contrastive_loss
+from objectives.contrastive import ChainState
 from potentials import Params, Potential, from_energy
 from samplers import Sampler, mala, ula
 from tests.objectives.pair_well import (
@@ -50,19 +51,30 @@ KEY = jax.random.PRNGKey(0)
 
 
 @cache
-def _build(builder: Callable[..., Sampler], step_size: float = 4e-4, **settings: float) -> Objective:
+def _build(
+    builder: Callable[..., Sampler],
+    step_size: float = 4e-4,
+    hotter: tuple[float, ...] = (),
+    **settings: float,
+) -> Objective:
     """A contrastive objective, its functions jitted and compiled once for all tests."""
-    sampler = builder(POTENTIAL, SYSTEM, step_size=step_size)
-    functions = contrastive(POTENTIAL, sampler, SYSTEM.masses, TEMPERATURE, **settings)
+    temperatures = (TEMPERATURE, *hotter)
+    samplers = [builder(POTENTIAL, SYSTEM, step_size=step_size, temperature=t) for t in temperatures]
+    functions = contrastive(POTENTIAL, samplers, SYSTEM.masses, temperatures, **settings)
     return Objective(*map(jax.jit, functions))
+
+
+def _with_chains(state: ChainState, **fields: Array) -> ChainState:
+    """The state with other fields of its coldest chains."""
+    return state._replace(levels=(state.levels[0].set(**fields), *state.levels[1:]))
 
 
 def _ula_chains() -> Objective:
     return _build(ula, n_chains=64, n_steps=3)
 
 
-def _mala_chains() -> Objective:
-    return _build(mala, step_size=1e-3, n_chains=1024, n_steps=50, burn_in=400)
+def _mala_chains(hotter: tuple[float, ...] = ()) -> Objective:
+    return _build(mala, step_size=1e-3, hotter=hotter, n_chains=1024, n_steps=50, burn_in=400)
 
 
 @jax.jit
@@ -125,8 +137,9 @@ def test_gradient_from_exact_samples():
     _assert_unbiased(blocks, 0.04)
 
 
-def test_gradient_from_persistent_mala_chains():
-    objective = _mala_chains()
+@pytest.mark.parametrize("hotter", [(), (800.0, 1200.0)])
+def test_gradient_from_persistent_mala_chains(hotter):
+    objective = _mala_chains(hotter)
     reference = even_frames(2000, REFERENCE)
     state = objective.init(KEY, PARAMS, FRAMES)
     windows = []
@@ -164,10 +177,10 @@ def test_negatives_are_constants():
 def test_chains_start_from_different_data_frames_and_persist():
     objective = _ula_chains()
     state = objective.init(KEY, PARAMS, FRAMES)
-    assert {frame.tobytes() for frame in np.asarray(state.chains.position)} == DATA
+    assert {frame.tobytes() for frame in np.asarray(state.levels[0].position)} == DATA
     for _ in range(3):
         negatives, state = objective.sample(PARAMS, state)
-        np.testing.assert_array_equal(negatives.positions, state.chains.position)
+        np.testing.assert_array_equal(negatives.positions, state.levels[0].position)
         assert not any(_from_data(negatives.positions)) and negatives.alive.all()
         assert negatives.accepted is None
 
@@ -185,7 +198,7 @@ def test_restart_fraction_is_the_share_that_starts_again():
     restarted = []
     for _ in range(50):
         negatives, state = objective.sample(PARAMS, state)
-        restarted.append(_from_data(state.chains.position))
+        restarted.append(_from_data(state.levels[0].position))
         # The negatives are where the chains went; only their next window begins at data.
         assert not any(_from_data(negatives.positions))
     share = np.mean(restarted)
@@ -197,12 +210,12 @@ def test_restart_fraction_is_the_share_that_starts_again():
 def test_tuned_step_size_survives_restarts():
     objective = _mala_chains()
     state = objective.init(KEY, PARAMS, FRAMES)
-    tuned = np.asarray(state.chains.step_size)
+    tuned = np.asarray(state.levels[0].step_size)
     assert np.ptp(tuned) == 0 and tuned[0] > 1e-2
-    lost = state.chains.set(position=state.chains.position.at[:9].set(jnp.nan))
-    negatives, state = objective.sample(PARAMS, state._replace(chains=lost))
-    assert not negatives.alive[:9].any() and all(_from_data(state.chains.position[:9]))
-    np.testing.assert_array_equal(state.chains.step_size, tuned)
+    lost = _with_chains(state, position=state.levels[0].position.at[:9].set(jnp.nan))
+    negatives, state = objective.sample(PARAMS, lost)
+    assert not negatives.alive[:9].any() and all(_from_data(state.levels[0].position[:9]))
+    np.testing.assert_array_equal(state.levels[0].step_size, tuned)
 
 
 def test_caches_are_refreshed_when_the_parameters_change():
@@ -210,11 +223,11 @@ def test_caches_are_refreshed_when_the_parameters_change():
     state = objective.init(KEY, PARAMS, FRAMES)
     new = params_of({"barrier": 0.3, "tilt": 0.2, "wall": 0.0})
     # Steps so long that none is accepted: what is left is what the refresh computed.
-    stuck = state.chains.set(step_size=jnp.full(1024, 100.0))
-    negatives, after = objective.sample(new, state._replace(chains=stuck))
+    stuck = _with_chains(state, step_size=jnp.full(1024, 100.0))
+    negatives, after = objective.sample(new, stuck)
     assert not negatives.accepted.any() and negatives.alive.all()
-    energies = jax.vmap(POTENTIAL.energy, (None, 0))(new, state.chains.position)
-    np.testing.assert_allclose(after.chains.energy, energies, rtol=1e-4, atol=1e-6)
+    energies = jax.vmap(POTENTIAL.energy, (None, 0))(new, state.levels[0].position)
+    np.testing.assert_allclose(after.levels[0].energy, energies, rtol=1e-4, atol=1e-6)
 
 
 # --- chains that fail
@@ -229,10 +242,10 @@ def _apart(separation: float) -> Array:
 def test_failed_chains_do_not_count_and_start_again():
     objective = _ula_chains()
     state = objective.init(KEY, FALLING, FRAMES)
-    position = state.chains.position.at[0].set(_apart(WALL + 1)).at[1].set(jnp.nan)
+    position = state.levels[0].position.at[0].set(_apart(WALL + 1)).at[1].set(jnp.nan)
     # The slope next to the wall throws this one across: a position, but no energy, where it is frozen.
     position = position.at[2].set(_apart(WALL - 2e-6))
-    negatives, after = objective.sample(FALLING, state._replace(chains=state.chains.set(position=position)))
+    negatives, after = objective.sample(FALLING, _with_chains(state, position=position))
     np.testing.assert_array_equal(negatives.alive, [False] * 3 + [True] * 61)
     assert np.isfinite(negatives.positions[2]).all()
     assert float(jnp.ptp(negatives.positions[2, :, 0])) > WALL
@@ -245,7 +258,7 @@ def test_failed_chains_do_not_count_and_start_again():
     for name, slope in _gradient(FALLING, FRAMES.positions, kept).items():
         assert float(gradient[name]) == pytest.approx(float(slope), rel=1e-3)
 
-    assert _from_data(after.chains.position) == [True] * 3 + [False] * 61
+    assert _from_data(after.levels[0].position) == [True] * 3 + [False] * 61
     assert objective.sample(FALLING, after)[0].alive.all()
 
 
@@ -253,11 +266,11 @@ def test_a_chain_stuck_where_there_is_no_energy_starts_again():
     """MALA rejects every step from there: its position stays finite."""
     objective = _mala_chains()
     state = objective.init(KEY, FALLING, FRAMES)
-    chains = state.chains.set(position=state.chains.position.at[0].set(_apart(WALL + 1)))
-    negatives, after = objective.sample(FALLING, state._replace(chains=chains))
+    stuck = _with_chains(state, position=state.levels[0].position.at[0].set(_apart(WALL + 1)))
+    negatives, after = objective.sample(FALLING, stuck)
     np.testing.assert_allclose(negatives.positions[0], _apart(WALL + 1), rtol=1e-6)
     np.testing.assert_array_equal(negatives.alive, [False] + [True] * 1023)
-    assert _from_data(after.chains.position[:1]) == [True]
+    assert _from_data(after.levels[0].position[:1]) == [True]
 
 
 def test_no_chain_left_gives_no_gap_and_no_gradient():

@@ -79,7 +79,7 @@ def test_the_configuration_names_the_sampler_of_the_negatives(sampler):
     objective = make_objective("contrastive", POTENTIAL, SYSTEM, config)
     chains = jax.eval_shape(
         objective.init, jax.random.PRNGKey(0), params_of(OTHER), unlabelled(_frames(10))
-    ).chains
+    ).levels[0]
     assert chains.position.shape == (8, 2, 3)
     kind = "mala" if hasattr(chains, "accepted") else "baoab" if hasattr(chains, "momentum") else "ula"
     assert kind == sampler

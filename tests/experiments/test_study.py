@@ -1,0 +1,115 @@
+"""The study: what is done is not done again, nothing of another configuration is taken over."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from experiments import study as module
+from experiments.binary import InputError
+from experiments.study import STUDIES, Study, Variant, cell_config, run_cell, summarise, table
+from tests.experiments.small_problem import small
+
+FEW = {"pre_training.n_updates": 10, "post_training.n_updates": 10, "training.log_every": 10}
+CHAINS = {"contrastive.n_chains": 4, "contrastive.n_steps": 2, "contrastive.burn_in": 5}
+SETTINGS = {"training.checkpoint_every": 10, "evaluation.engine": ""}
+STUDY = Study(
+    small(**SETTINGS),
+    {
+        "mse": Variant("", FEW),
+        "crmse": Variant(
+            "mse",
+            {**FEW, **CHAINS, "objective": "crmse"},
+            {"eval": {}, "eval_ula": {"evaluation.sampler": "ula"}},
+        ),
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """Both variants of one seed: (runs, results)."""
+    root = tmp_path_factory.mktemp("study")
+    (root / "results").mkdir()
+    for name in STUDY.variants:
+        run_cell(STUDY, name, 60, 0, root / "runs", root / "results")
+    return root / "runs", root / "results"
+
+
+def test_every_evaluation_leaves_a_record(done):
+    runs, results = done
+    assert sorted(p.name for p in results.iterdir()) == [
+        "crmse_60_0.json",
+        "crmse_60_0_ula.json",
+        "mse_60_0.json",
+    ]
+    record = json.loads((results / "crmse_60_0_ula.json").read_text())
+    assert record["config"]["init_from"] == "mse_60_0" and str(runs.parent) not in json.dumps(record)
+    assert record["config"]["evaluation"]["sampler"] == record["metrics"]["sampler"] == "ula"
+    assert (runs / "crmse_60_0" / "checkpoints").is_dir()
+
+
+def test_a_record_is_not_made_again(done, tmp_path, monkeypatch):
+    _, results = done
+    monkeypatch.setattr(module, "train", lambda *args: pytest.fail("trained again"))
+    run_cell(STUDY, "crmse", 60, 0, tmp_path / "elsewhere", results)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_missing_record_alone_is_made(done, tmp_path):
+    runs, results = done
+    copy = tmp_path / "results"
+    shutil.copytree(results, copy)
+    (copy / "crmse_60_0_ula.json").unlink()
+    before = (copy / "crmse_60_0.json").stat().st_mtime_ns
+    run_cell(STUDY, "crmse", 60, 0, runs, copy)
+    assert (copy / "crmse_60_0_ula.json").exists()
+    assert (copy / "crmse_60_0.json").stat().st_mtime_ns == before
+
+
+def test_a_record_of_another_configuration_is_refused(done, tmp_path):
+    runs, results = done
+    changed = STUDY._replace(config=small(**{**SETTINGS, "schnet.cutoff": 4.0}))
+    with pytest.raises(InputError, match=r"mse_60_0.json was made with another configuration.*cutoff"):
+        run_cell(changed, "mse", 60, 0, runs, results)
+
+
+def _write(folder, name, **metrics):
+    (folder / name).write_text(json.dumps({"config": {}, "metrics": metrics}))
+
+
+def test_summary_over_seeds(tmp_path):
+    for seed, value in enumerate((1.0, 2.0, 6.0)):
+        _write(
+            tmp_path,
+            f"crmse_ula_200_{seed}.json",
+            energy_mae_mev=value,
+            energy_mae_mev_stderr=9.0,
+            engine="x",
+        )
+    _write(tmp_path, "mse_950_0_ula.json", energy_mae_mev=4.0)
+    _write(tmp_path, "summary.json", energy_mae_mev=100.0)
+    summary = summarise(tmp_path)
+    assert list(summary) == ["crmse_ula, 200 frames", "mse (ula), 950 frames"]
+    assert summary["crmse_ula, 200 frames"]["n_seeds"] == 3
+    assert summary["crmse_ula, 200 frames"]["over_seeds"] == {
+        "energy_mae_mev": [3.0, pytest.approx((7 / 3) ** 0.5)]
+    }
+    assert summary["mse (ula), 950 frames"]["over_seeds"]["energy_mae_mev"] == [4.0, None]
+    lines = table(summary).splitlines()
+    assert lines[2].startswith("| crmse_ula, 200 frames | 3 | 3.0 ± 1.5 |")
+    assert lines[3].startswith("| mse (ula), 950 frames | 1 | 4 | – |")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_cell_has_a_valid_configuration(name, tmp_path):
+    study = STUDIES[name]
+    for variant, (parent, _, evaluations) in study.variants.items():
+        config = cell_config(study, variant, 200, 1, tmp_path)
+        assert config.seed == 1 and config.dataset.train == 200
+        assert config.init_from == (str(tmp_path / f"{parent}_200_1") if parent else "")
+        for changes in evaluations.values():
+            config.copy_and_resolve_references().update_from_flattened_dict(changes)
+        assert config.pre_training.n_updates == 6000
