@@ -24,34 +24,49 @@ from samplers.mala import tune_step_size
 from samplers.simulation import advance
 
 
+_MARGIN = 2.0  # k_B T; the reference itself goes below its lowest frame now and then
+
+
 class Negatives(NamedTuple):
     """Attributes: positions [R, N, 3] in Å, held constant; alive [R], False where a chain's position
     or energy went non-finite in the last window (it counts for nothing and is restarted from data);
-    energies [R] in eV, under the params that drew them; accepted [R], 1 or 0 for the last Metropolis
-    test, None for samplers without one."""
+    energies [R] in eV, under the params that drew them; fallen [R], True where such an energy is more
+    than 2 k_B T below every reference label; accepted [R], 1 or 0 for the last Metropolis test, None for samplers
+    without one."""
 
     positions: Array
     alive: Array
     energies: Array
+    fallen: Array
     accepted: Array | None = None
 
 
 class ChainState(NamedTuple):
     """Attributes: levels, the sampler's state at each temperature, the coldest first; data
-    [F, N, 3], what chains restart from; key."""
+    [F, N, 3], what chains restart from; floor, their lowest label, eV; key."""
 
     levels: tuple[Any, ...]
     data: Array
+    floor: Array
     key: Array
 
 
 def contrastive_loss(
-    potential: Potential, temperature: float, params: Params, reference: Array, negatives: Negatives
+    potential: Potential,
+    temperature: float,
+    params: Params,
+    reference: Array,
+    negatives: Negatives,
+    fallen_weight: float = 0.0,
 ) -> tuple[Array, Metrics]:
     """β (mean U over the reference batch − mean U over the chains).
 
     The value is no likelihood; its gradient is that of KL(p_ref ‖ p_θ) when the negatives are
     samples of p_θ. Dimensionless.
+
+    `fallen_weight` w adds w β ε (mean U over the reference batch − mean U over the fallen chains), ε
+    the share that has fallen. With p_θ = (1 − ε) p_basin + ε p_hole this is w times the whole
+    gradient of a potential whose basin is right already, without the noise of the basin's two means.
 
     Args:
       potential: U.
@@ -59,6 +74,7 @@ def contrastive_loss(
       params: gradients flow through these alone.
       reference: [B, N, 3], Å.
       negatives: of the chains; positions are held constant.
+      fallen_weight: w.
     """
     energy = jax.vmap(potential.energy, (None, 0))
     alive = negatives.alive
@@ -70,14 +86,17 @@ def contrastive_loss(
     n_alive = jnp.sum(alive)
     chain_energy = jnp.sum(chain_energies, where=alive) / jnp.maximum(n_alive, 1)
     gap = jnp.where(n_alive > 0, reference_energy - chain_energy, 0.0)
+    fallen = alive & negatives.fallen
+    holes = jnp.sum(reference_energy - chain_energies, where=fallen) / jnp.maximum(n_alive, 1)
     metrics = {
         "chain_energy_mean_ev": chain_energy,
         "chain_energy_min_ev": jnp.min(chain_energies, where=alive, initial=jnp.inf),
         "chain_alive_fraction": jnp.mean(alive),
+        "chain_fallen_fraction": jnp.mean(fallen),
     }
     if negatives.accepted is not None:
         metrics["acceptance"] = jnp.mean(negatives.accepted)
-    return gap / (KB * temperature), metrics
+    return (gap + fallen_weight * holes) / (KB * temperature), metrics
 
 
 def contrastive(
@@ -90,6 +109,7 @@ def contrastive(
     n_steps: int = 200,
     restart_fraction: float = 0.0,
     burn_in: int = 0,
+    fallen_weight: float = 0.0,
 ) -> Objective:
     """The contrastive term with persistent chains.
 
@@ -107,6 +127,7 @@ def contrastive(
       restart_fraction: chance of each chain, at each update, to start again from a training frame.
         0 is persistent contrastive divergence; a few per cent keep finding new holes.
       burn_in: steps before the first update; MALA tunes its step size in them.
+      fallen_weight: of fallen chains, on top of their share in the mean.
 
     Raises:
       ValueError: n_chains or n_steps below 1, a restart_fraction outside [0, 1], or temperatures
@@ -127,7 +148,7 @@ def contrastive(
     def init(key: Array, params: Params, frames: Batch) -> ChainState:
         key, *keys = jax.random.split(key, 1 + len(samplers))
         levels = [burn(*level, params, frames.positions) for level in zip(samplers, keys, strict=True)]
-        return ChainState(tuple(levels), frames.positions, key)
+        return ChainState(tuple(levels), frames.positions, jnp.min(frames.energies), key)
 
     def burn(sampler: Sampler, key: Array, params: Params, data: Array) -> Any:
         pick, start = jax.random.split(key)
@@ -136,40 +157,39 @@ def contrastive(
             return tune_step_size(sampler, params, chains, burn_in)[0]
         return advance(sampler, params, chains, burn_in)[0]
 
-    def window(sampler: Sampler, params: Params, chains: Any) -> tuple[Any, Negatives]:
+    def window(sampler: Sampler, params: Params, chains: Any) -> tuple[Any, Array, Array]:
         chains, alive = advance(sampler, params, sampler.refresh(params, chains), n_steps)
         chains = chains.set(position=centre(chains.position, masses))
         # `advance` looks at positions: a chain may have just stepped where there is no energy.
         energies = energy(params, chains.position)
-        alive &= jnp.isfinite(energies)
-        return chains, Negatives(chains.position, alive, energies, getattr(chains, "accepted", None))
+        return chains, alive & jnp.isfinite(energies), energies
 
     def sample(params: Params, state: ChainState) -> tuple[Negatives, ChainState]:
         key, swap, which, pick, start = jax.random.split(state.key, 5)
         run = [window(s, params, chains) for s, chains in zip(samplers, state.levels, strict=True)]
-        positions, alive, energies = (jnp.stack([getattr(n, f) for _, n in run]) for f in _KEPT)
+        alive, energies = (jnp.stack(column) for column in list(zip(*run, strict=True))[1:])
+        positions = jnp.stack([chains.position for chains, *_ in run])
         source = exchange(swap, jnp.where(alive, energies, jnp.nan), temperatures)
         moved = source != jnp.arange(len(samplers))[:, None]
         positions, energies = (_take_level(leaf, source) for leaf in (positions, energies))
-        negatives = run[0][1]._replace(positions=positions[0], energies=energies[0])
-        shape = alive.shape
-        restart = ~alive | (jax.random.uniform(which, shape) < restart_fraction)
+        accepted = getattr(run[0][0], "accepted", None)
+        fallen = energies[0] < state.floor - _MARGIN * KB * temperatures[0]
+        negatives = Negatives(positions[0], alive[0], energies[0], fallen, accepted)
+        restart = ~alive | (jax.random.uniform(which, alive.shape) < restart_fraction)
         drawn = _draw(pick, state.data, restart.size).reshape(positions.shape)
         positions = jnp.where(restart[..., None, None], drawn, positions)
         levels = []
-        for level, (sampler, (chains, _)) in enumerate(zip(samplers, run, strict=True)):
+        for level, (sampler, (chains, *_)) in enumerate(zip(samplers, run, strict=True)):
             fresh = sampler.init(jax.random.fold_in(start, level), params, positions[level])
             new = restart[level] | moved[level]
             levels.append(where_replica(new, _keep_step_size(fresh, chains), chains))
-        return negatives, ChainState(tuple(levels), state.data, key)
+        return negatives, state._replace(levels=tuple(levels), key=key)
 
     def loss(params: Params, batch: Batch, samples: Negatives) -> tuple[Array, Metrics]:
-        return contrastive_loss(potential, temperatures[0], params, batch.positions, samples)
+        temperature = temperatures[0]
+        return contrastive_loss(potential, temperature, params, batch.positions, samples, fallen_weight)
 
     return Objective(init, sample, loss)
-
-
-_KEPT = ("positions", "alive", "energies")
 
 
 def _take_level(leaf: Array, source: Array) -> Array:

@@ -52,6 +52,8 @@ def get_config() -> ConfigDict:
     config.contrastive.hotter = ()  # K, rising: levels that exchange with the chains; empty: none
     config.contrastive.n_steps = 200  # K, between two updates
     config.contrastive.restart_fraction = 0.05  # of the chains, from data, at each update
+    # Of chains more than 2 k_B T below every training energy, on top of their share in the mean.
+    config.contrastive.fallen_weight = 0.0
     config.contrastive.burn_in = 500  # steps before the first update; MALA tunes in them
 
     # Samplers, by name, at the data set's temperature.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import jax
@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import Array
+from numpy.typing import NDArray
 
 from objectives import Negatives, Objective, contrastive, contrastive_loss
 from objectives.contrastive import ChainState
 from potentials import Params, Potential, from_energy
+from potentials.units import KB
 from samplers import Sampler, mala, ula
 from tests.objectives.pair_well import (
     BETA,
@@ -77,6 +79,19 @@ def _mala_chains(hotter: tuple[float, ...] = ()) -> Objective:
     return _build(mala, step_size=1e-3, hotter=hotter, n_chains=1024, n_steps=50, burn_in=400)
 
 
+def _negatives(
+    positions: NDArray | Array,
+    alive: Sequence[bool] | None = None,
+    fallen: Sequence[bool] | None = None,
+    accepted: Sequence[float] | None = None,
+) -> Negatives:
+    """Frames as negatives; by default all alive and none fallen."""
+    count = len(positions)
+    alive, fallen = alive or [True] * count, fallen or [False] * count
+    none = None if accepted is None else jnp.array(accepted)
+    return Negatives(jnp.asarray(positions), jnp.array(alive), jnp.zeros(count), jnp.array(fallen), none)
+
+
 @jax.jit
 def _gradient(params: Params, reference: Array, negatives: Negatives) -> Params:
     return jax.grad(partial(contrastive_loss, POTENTIAL, TEMPERATURE), has_aux=True)(
@@ -103,9 +118,7 @@ def _from_data(positions: Array) -> list[bool]:
 
 def test_value_and_metrics_by_hand():
     positions = frames_at(np.array([0.2, 0.5, 0.9]), OTHER)
-    negatives = Negatives(
-        jnp.asarray(positions), jnp.array([True, False, True]), jnp.zeros(3), jnp.array([1.0, 0.0, 0.0])
-    )
+    negatives = _negatives(positions, alive=[True, False, True], accepted=[1.0, 0.0, 0.0])
     # No energy is below 0: a failed chain must not count as 0 eV.
     params = {"barrier": 0.1, "tilt": 0.0, "wall": 0.0}
     loss = jax.jit(partial(contrastive_loss, POTENTIAL, TEMPERATURE))
@@ -122,17 +135,43 @@ def test_value_and_metrics_by_hand():
             "chain_energy_mean_ev": alive.mean(),
             "chain_energy_min_ev": alive.min(),
             "chain_alive_fraction": 2 / 3,
+            "chain_fallen_fraction": 0.0,
             "acceptance": 1 / 3,
         },
         rel=1e-4,
     )
 
 
+def test_fallen_chains_count_more():
+    """By hand: w ε (mean over the reference − mean over the fallen that are alive)."""
+    positions = frames_at(np.array([0.2, 0.4, 0.5, 0.9]), OTHER)
+    negatives = _negatives(positions, alive=[True, True, False, True], fallen=[False, True, True, True])
+    params = params_of({"barrier": 0.1, "tilt": 0.0, "wall": 0.0})
+    energy = jax.vmap(POTENTIAL.energy, (None, 0))
+
+    def by_hand(params):
+        reference = energy(params, FRAMES.positions).mean()
+        e = energy(params, jnp.asarray(positions))
+        plain = reference - (e[0] + e[1] + e[3]) / 3
+        return BETA * (plain + 7.0 * ((reference - e[1]) + (reference - e[3])) / 3)
+
+    def loss(params):
+        return contrastive_loss(POTENTIAL, TEMPERATURE, params, FRAMES.positions, negatives, 7.0)
+
+    (value, metrics), slopes = jax.value_and_grad(loss, has_aux=True)(params)
+    expected, expected_slopes = jax.value_and_grad(by_hand)(params)
+    assert float(value) == pytest.approx(float(expected), rel=1e-4)
+    for name in ("barrier", "tilt"):
+        assert float(slopes[name]) == pytest.approx(float(expected_slopes[name]), rel=1e-4)
+    assert float(metrics["chain_fallen_fraction"]) == 0.5
+
+
 def test_gradient_from_exact_samples():
     shares = np.random.default_rng(0).random((2, 40, 1000))  # 40 blocks of 1000 frames
     reference = frames_at(shares[0], REFERENCE, seed=1)
     model = frames_at(shares[1], OTHER, seed=2)
-    negatives = Negatives(jnp.asarray(model), jnp.ones((40, 1000), bool), jnp.zeros((40, 1000)))
+    none = jnp.zeros((40, 1000))
+    negatives = Negatives(jnp.asarray(model), none == 0, none, none > 0)
     blocks = jax.vmap(_gradient, (None, 0, 0))(PARAMS, jnp.asarray(reference), negatives)
     _assert_unbiased(blocks, 0.04)
 
@@ -239,6 +278,22 @@ def _apart(separation: float) -> Array:
     return jnp.array([[-0.5, 0, 0], [0.5, 0, 0]]) * separation
 
 
+def test_chains_far_below_every_label_have_fallen():
+    """More than 2 k_B T below the lowest label, 1 eV here."""
+    labels = jnp.linspace(1.0, 2.0, len(FRAMES.positions))
+    params = params_of(OTHER | {"wall": 0.0})
+    objective = _ula_chains()
+    state = objective.init(KEY, params, FRAMES._replace(energies=labels))
+    floor = 1.0 - 2 * KB * TEMPERATURE
+    separations = jnp.array([2.0, 2.2, 2.25, 2.3, 2.6])  # 0.5 to 1.9 eV
+    position = state.levels[0].position
+    for index, separation in enumerate(separations):
+        position = position.at[index].set(_apart(separation))
+    negatives, _ = objective.sample(params, _with_chains(state, position=position))
+    np.testing.assert_array_equal(negatives.fallen, np.asarray(negatives.energies) < floor)
+    assert negatives.fallen[0] and not negatives.fallen[4] and negatives.fallen[5:].all()
+
+
 def test_failed_chains_do_not_count_and_start_again():
     objective = _ula_chains()
     state = objective.init(KEY, FALLING, FRAMES)
@@ -252,7 +307,7 @@ def test_failed_chains_do_not_count_and_start_again():
 
     (value, metrics), gradient = jax.value_and_grad(objective.loss, has_aux=True)(FALLING, FRAMES, negatives)
     assert float(metrics["chain_alive_fraction"]) == pytest.approx(61 / 64)
-    kept = Negatives(negatives.positions[3:], jnp.ones(61, bool), negatives.energies[3:])
+    kept = _negatives(negatives.positions[3:])
     expected, _ = objective.loss(FALLING, FRAMES, kept)
     assert np.isfinite(float(expected)) and float(value) == pytest.approx(float(expected), rel=1e-3)
     for name, slope in _gradient(FALLING, FRAMES.positions, kept).items():
@@ -276,7 +331,7 @@ def test_a_chain_stuck_where_there_is_no_energy_starts_again():
 def test_no_chain_left_gives_no_gap_and_no_gradient():
     loss = jax.jit(jax.value_and_grad(partial(contrastive_loss, POTENTIAL, TEMPERATURE), has_aux=True))
     for positions in (jnp.tile(_apart(WALL + 1), (4, 1, 1)), FRAMES.positions[:4]):
-        negatives = Negatives(positions, jnp.zeros(4, bool), jnp.full(4, jnp.nan))
+        negatives = _negatives(positions, alive=[False] * 4)
         (value, metrics), gradient = loss(FALLING, FRAMES.positions, negatives)
         assert float(value) == 0 and float(metrics["chain_alive_fraction"]) == 0
         assert all(float(slope) == 0 for slope in gradient.values())

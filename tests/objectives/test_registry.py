@@ -59,7 +59,8 @@ def test_crmse_is_the_sum_of_its_parts_with_the_weights_of_the_configuration():
     config, batch, params = _config(), _labelled(16), params_of(OTHER)
     config.crmse.weight = 0.25
     config.mse.energy_weight = 3.0
-    samples = {"mse": (), "contrastive": Negatives(_frames(8), jnp.ones(8, bool), jnp.zeros(8), jnp.ones(8))}
+    negatives = Negatives(_frames(8), jnp.ones(8, bool), jnp.zeros(8), jnp.zeros(8, bool), jnp.ones(8))
+    samples = {"mse": (), "contrastive": negatives}
     names = ("mse", "contrastive", "crmse")
     mse, contrastive, crmse = (make_objective(name, POTENTIAL, SYSTEM, config).loss for name in names)
     value, metrics = jax.jit(crmse)(params, batch, samples)
