@@ -20,7 +20,7 @@ _POSITIVE = (
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "mse.energy_weight", "mse.force_weight", "crmse.weight", "contrastive.burn_in", "pre_training.final",
-    "post_training.final", "post_training.warmup", "evaluation.spurious_margin",
+    "post_training.final", "post_training.warmup", "evaluation.spurious_margin", "contrastive.fallen_weight",
 )  # fmt: skip
 _SHARES = (
     "contrastive.restart_fraction", "pre_training.average_decay", "post_training.average_decay",

@@ -82,6 +82,7 @@ def main() -> None:
             friction_per_ps=FRICTION.value,
             seed=SEED.value,
         )
+        check_lengths(counts, settings, CHAINS.value)
         folder = Path(OUTPUT.value).with_suffix(".chains")
         for chain in range(CHAINS.value):
             check_chain(chain_path(folder, chain), atoms, settings)
@@ -137,6 +138,22 @@ def frame_counts(texts: list[str], n_chains: int) -> tuple[int, int, int]:
     if n_chains < least:
         raise ValueError(f"--chains is {n_chains}; disjoint chains and errors need at least {least}")
     return counts
+
+
+def check_lengths(counts: tuple[int, int, int], settings: ChainSettings, n_chains: int) -> None:
+    """Checks before hours of sampling that the chains will hold the frames asked for.
+
+    Raises:
+      ValueError: they will not.
+    """
+    steps = round(settings.picoseconds * 1000 / settings.timestep_fs)
+    held = steps // settings.record_every
+    for name, count, members in zip(SECTIONS, counts, sections(n_chains), strict=True):
+        if count and -(-count // max(len(members), 1)) > held:
+            raise ValueError(
+                f"--frames asks for {count} {name} frames from {len(members)} chains of {held} each; "
+                "expected fewer, or a larger --picoseconds"
+            )
 
 
 def assemble(

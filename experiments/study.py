@@ -51,7 +51,24 @@ class Study(NamedTuple):
     variants: Mapping[str, Variant]
 
 
-_CRMSE = {"objective": "crmse", "training.log_every": 20, "training.checkpoint_every": 100}
+_CRMSE = {
+    "objective": "crmse",
+    "training.batch_size": 100,
+    "training.log_every": 50,
+    "training.checkpoint_every": 250,
+}
+# The contrastive term alone, at one temperature, with the paper's K.
+_PLAIN = {
+    **_CRMSE,
+    "crmse.weight": 0.0056,
+    "contrastive.fallen_weight": 0.0,
+    "contrastive.hotter": (),
+    "contrastive.n_chains": 64,
+    "contrastive.n_steps": 200,
+    "contrastive.restart_fraction": 0.05,
+    "post_training.n_updates": 600,
+    "post_training.warmup": 60,
+}
 _ULA = {"contrastive.sampler": "ula", "contrastive.restart_fraction": 0.0}
 _BY_ULA = {"evaluation.sampler": "ula", "evaluation.n_steps": 50_000, "evaluation.record_every": 50}
 
@@ -61,7 +78,8 @@ STUDIES = {
         {
             "mse": Variant("", {}),
             "crmse": Variant("mse", _CRMSE),
-            "crmse_ula": Variant("mse", {**_CRMSE, **_ULA}),
+            "crmse_plain": Variant("mse", _PLAIN),
+            "crmse_ula": Variant("mse", {**_PLAIN, **_ULA}),
             "mse_zbl": Variant("", {"zbl.enabled": True}),
             "crmse_zbl": Variant("mse_zbl", {**_CRMSE, "zbl.enabled": True}),
         },

@@ -8,6 +8,7 @@ python -m experiments.train --config=experiments/configs/ethanol.py --workdir=W1
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import time
@@ -115,6 +116,7 @@ def train(
       workdir: of the run.
       progress: called with each row of the log.
     """
+    check_data(workdir, problem)
     settings = config.training
     schedule = Schedule(**(config.post_training if config.init_from else config.pre_training))
     optimiser = make_optimiser(settings.clip_norm)
@@ -160,6 +162,22 @@ def train(
             checkpoints.save(state)
     checkpoints.close()
     return state
+
+
+def check_data(workdir: Path, problem: Problem) -> None:
+    """Notes a digest of the training and validation frames, or checks the one that is there.
+
+    Raises:
+      InputError: the run in the workdir was trained on other frames, under the same name.
+    """
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves((problem.train, problem.validation)):
+        digest.update(np.asarray(leaf).tobytes())
+    path = workdir / "data.sha256"
+    if not path.exists():
+        binary.write_atomically(path, f"{digest.hexdigest()}\n")
+    elif path.read_text().strip() != digest.hexdigest():
+        raise binary.InputError(f"{workdir} holds a run on other frames: the data set's file has changed")
 
 
 def validation_errors(problem: Problem) -> Callable[[Any], dict[str, Any]]:

@@ -23,7 +23,6 @@ from samplers.exchange import exchange
 from samplers.mala import tune_step_size
 from samplers.simulation import advance
 
-
 _MARGIN = 2.0  # k_B T; the reference itself goes below its lowest frame now and then
 
 
@@ -31,8 +30,8 @@ class Negatives(NamedTuple):
     """Attributes: positions [R, N, 3] in Å, held constant; alive [R], False where a chain's position
     or energy went non-finite in the last window (it counts for nothing and is restarted from data);
     energies [R] in eV, under the params that drew them; fallen [R], True where such an energy is more
-    than 2 k_B T below every reference label; accepted [R], 1 or 0 for the last Metropolis test, None for samplers
-    without one."""
+    than 2 k_B T below every reference label; accepted [R], 1 or 0 for the last Metropolis test, None
+    for samplers without one."""
 
     positions: Array
     alive: Array

@@ -1,7 +1,7 @@
 """rMD17 ethanol, split 01, with the CRMSE paper's sampling: ULA, η = 4e-4 Å², K = 200, no restarts.
 
-λ is the base configuration's 0.0056 (the paper's 0.015 is of the same order; its energy units are not
-stated), and the learning rate decays with averaged weights, which the paper does not mention.
+λ, the weight of fallen chains, the decaying learning rate and the averaged weights are the base
+configuration's; the paper has none of the last three.
 """
 
 from ml_collections import ConfigDict
@@ -17,4 +17,9 @@ def get_config() -> ConfigDict:
     config.evaluation.achiral = True
     config.contrastive.sampler = "ula"
     config.contrastive.restart_fraction = 0.0
+    config.contrastive.hotter = ()
+    config.contrastive.n_chains = 64
+    config.contrastive.n_steps = 200
+    config.post_training.n_updates = 600
+    config.post_training.warmup = 60
     return config

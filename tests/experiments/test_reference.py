@@ -13,7 +13,7 @@ from ase.io import write
 from experiments import reference, reference_chains
 from experiments.binary import InputError
 from experiments.engines import EngineError, label, make_engine, require_engine
-from experiments.reference import assemble, find_molecule, frame_counts, sections
+from experiments.reference import assemble, check_lengths, find_molecule, frame_counts, sections
 from experiments.reference_chains import ChainSettings, baoab, chain_path, check_chain, run_chain
 
 
@@ -275,3 +275,10 @@ def test_bad_molecule_files(tmp_path, name, text):
     with pytest.raises(ValueError) as caught:
         find_molecule(str(path))
     assert str(caught.value).startswith(f"--molecule {path}: ") and "\n" not in str(caught.value)
+
+
+def test_chains_too_short_for_the_frames_asked_for():
+    settings = ChainSettings(picoseconds=1.0)  # 100 frames a chain
+    check_lengths((200, 100, 100), settings, 4)  # two chains, one and one
+    with pytest.raises(ValueError, match=r"--frames asks for 201 train frames from 2 chains of 100 each"):
+        check_lengths((201, 0, 0), settings, 4)

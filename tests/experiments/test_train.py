@@ -205,3 +205,13 @@ def test_rmd17_trains_to_its_own_split(data):
     assert [len(batch.energies) for batch in problem[4:]] == [950, 50, 1000]
     assert abs(float(problem.train.energies.mean())) < 1e-4
     assert len(problem.system.bonds) == 8
+
+
+def test_other_frames_under_the_same_name_are_refused(pretrained):
+    workdir, state = pretrained
+    config = small()
+    problem, objective = prepare(config)
+    changed = problem._replace(train=problem.train._replace(energies=problem.train.energies + 0.1))
+    with pytest.raises(binary.InputError, match="on other frames"):
+        train(config, changed, objective, workdir)
+    assert_same(train(config, problem, objective, workdir).params, state.params)
