@@ -14,7 +14,8 @@ _AT_LEAST_ONE = (
     "evaluation.record_every", "nose_hoover.chain_length",
 )  # fmt: skip
 _POSITIVE = (
-    "training.clip_norm", "pre_training.initial", "post_training.initial", "schnet.cutoff", "zbl.reach",
+    "pre_training.clip_norm", "post_training.clip_norm", "pre_training.initial", "post_training.initial",
+    "schnet.cutoff", "zbl.reach",
     "zbl.nonbonded_reach", "ula.step_size", "mala.step_size", "baoab.timestep", "baoab.friction",
     "nose_hoover.timestep", "nose_hoover.relaxation",
 )  # fmt: skip

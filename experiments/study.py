@@ -67,7 +67,11 @@ _PLAIN = {
     "contrastive.n_steps": 200,
     "contrastive.restart_fraction": 0.05,
     "post_training.n_updates": 600,
+    "post_training.initial": 3e-4,
+    "post_training.final": 1e-5,
+    "post_training.average_decay": 0.98,
     "post_training.warmup": 60,
+    "post_training.clip_norm": 10.0,
 }
 _ULA = {"contrastive.sampler": "ula", "contrastive.restart_fraction": 0.0}
 _BY_ULA = {"evaluation.sampler": "ula", "evaluation.n_steps": 50_000, "evaluation.record_every": 50}

@@ -90,7 +90,7 @@ def starting_weights(config: ConfigDict, problem: Problem) -> tuple[Any, Any]:
     """
     key, _ = jax.random.split(jax.random.PRNGKey(config.seed))
     params = problem.potential.init(key)
-    moments = make_optimiser(config.training.clip_norm).init(params)
+    moments = make_optimiser(1.0).init(params)  # clipping has no state
     if config.init_from:
         source = Checkpoints(config.init_from)
         params, _, moments = source.restore_weights(params, moments)
@@ -118,8 +118,9 @@ def train(
     """
     check_data(workdir, problem)
     settings = config.training
-    schedule = Schedule(**(config.post_training if config.init_from else config.pre_training))
-    optimiser = make_optimiser(settings.clip_norm)
+    section = dict(config.post_training if config.init_from else config.pre_training)
+    optimiser = make_optimiser(section.pop("clip_norm"))
+    schedule = Schedule(**section)
     _, run_key = jax.random.split(jax.random.PRNGKey(config.seed))
     state = start(run_key, *starting_weights(config, problem), objective, problem.train)
     checkpoints = Checkpoints(workdir, write=True)

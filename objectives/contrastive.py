@@ -63,9 +63,9 @@ def contrastive_loss(
     The value is no likelihood; its gradient is that of KL(p_ref ‖ p_θ) when the negatives are
     samples of p_θ. Dimensionless.
 
-    `fallen_weight` w adds w β ε (mean U over the reference batch − mean U over the fallen chains), ε
-    the share that has fallen. With p_θ = (1 − ε) p_basin + ε p_hole this is w times the whole
-    gradient of a potential whose basin is right already, without the noise of the basin's two means.
+    `fallen_weight` w adds w β (mean U over the reference batch − mean U over the fallen chains)
+    whenever there are any. With p_θ = (1 − ε) p_basin + ε p_hole this is w/ε times the whole gradient
+    of a potential whose basin is right already, without the noise of the basin's two means.
 
     Args:
       potential: U.
@@ -86,7 +86,8 @@ def contrastive_loss(
     chain_energy = jnp.sum(chain_energies, where=alive) / jnp.maximum(n_alive, 1)
     gap = jnp.where(n_alive > 0, reference_energy - chain_energy, 0.0)
     fallen = alive & negatives.fallen
-    holes = jnp.sum(reference_energy - chain_energies, where=fallen) / jnp.maximum(n_alive, 1)
+    n_fallen = jnp.maximum(jnp.sum(fallen), 1)
+    holes = jnp.sum(reference_energy - chain_energies, where=fallen) / n_fallen
     metrics = {
         "chain_energy_mean_ev": chain_energy,
         "chain_energy_min_ev": jnp.min(chain_energies, where=alive, initial=jnp.inf),
@@ -126,7 +127,7 @@ def contrastive(
       restart_fraction: chance of each chain, at each update, to start again from a training frame.
         0 is persistent contrastive divergence; a few per cent keep finding new holes.
       burn_in: steps before the first update; MALA tunes its step size in them.
-      fallen_weight: of fallen chains, on top of their share in the mean.
+      fallen_weight: of the mean over fallen chains, on top of their share in the other.
 
     Raises:
       ValueError: n_chains or n_steps below 1, a restart_fraction outside [0, 1], or temperatures

@@ -52,11 +52,12 @@ def get_config() -> ConfigDict:
     config.contrastive.sampler = "mala"  # what makes the negatives: mala | baoab | ula
     config.contrastive.n_chains = 32  # at each temperature
     # Levels that exchange with the chains, rising, in units of the data set's temperature; empty: none.
-    config.contrastive.hotter = (1.3, 1.7)
+    config.contrastive.hotter = (1.4, 2.0)
     config.contrastive.n_steps = 50  # K, between two updates
     config.contrastive.restart_fraction = 0.0125  # of the chains, from data, at each update
-    # Of chains more than 2 k_B T below every training energy, on top of their share in the mean.
-    config.contrastive.fallen_weight = 100.0
+    # Of the mean over chains more than 2 k_B T below every training energy, on top of their share in the
+    # mean over all.
+    config.contrastive.fallen_weight = 5.0
     config.contrastive.burn_in = 500  # steps before the first update; MALA tunes in them
 
     # Samplers, by name, at the data set's temperature.
@@ -68,7 +69,6 @@ def get_config() -> ConfigDict:
     # Optimisation: Adam; learning rate from `initial` to `final` along a cosine.
     config.training = ConfigDict()
     config.training.batch_size = 50
-    config.training.clip_norm = 10.0  # of the gradient's global norm
     config.training.log_every = 100  # updates a jitted call
     config.training.checkpoint_every = 500  # updates; a multiple of log_every
     # Without init_from:
@@ -76,13 +76,17 @@ def get_config() -> ConfigDict:
     config.pre_training.n_updates = 9500
     config.pre_training.initial = 2e-3
     config.pre_training.final = 1e-5
+    config.pre_training.clip_norm = 10.0  # of the gradient's global norm
     config.pre_training.average_decay = 0.0  # of the exponential moving average of the weights; 0: none
     # With init_from:
     config.post_training = ConfigDict()
     config.post_training.n_updates = 1500
     config.post_training.initial = 2e-4
-    config.post_training.final = 1e-5
-    config.post_training.average_decay = 0.99
+    config.post_training.final = 5e-5
+    # A few times the norm at the end of pre-training: a chain that falls into a deep hole must neither
+    # throw the fit over nor fill Adam's second moments for a thousand updates.
+    config.post_training.clip_norm = 0.1
+    config.post_training.average_decay = 0.995
     # Moments from the end of pre-training are those of small gradients: without a rise of the rate the
     # first contrastive ones would make steps some ten times too long.
     config.post_training.warmup = 150  # updates

@@ -143,7 +143,7 @@ def test_value_and_metrics_by_hand():
 
 
 def test_fallen_chains_count_more():
-    """By hand: w ε (mean over the reference − mean over the fallen that are alive)."""
+    """By hand: w (mean over the reference − mean over the fallen that are alive)."""
     positions = frames_at(np.array([0.2, 0.4, 0.5, 0.9]), OTHER)
     negatives = _negatives(positions, alive=[True, True, False, True], fallen=[False, True, True, True])
     params = params_of({"barrier": 0.1, "tilt": 0.0, "wall": 0.0})
@@ -153,7 +153,7 @@ def test_fallen_chains_count_more():
         reference = energy(params, FRAMES.positions).mean()
         e = energy(params, jnp.asarray(positions))
         plain = reference - (e[0] + e[1] + e[3]) / 3
-        return BETA * (plain + 7.0 * ((reference - e[1]) + (reference - e[3])) / 3)
+        return BETA * (plain + 7.0 * ((reference - e[1]) + (reference - e[3])) / 2)
 
     def loss(params):
         return contrastive_loss(POTENTIAL, TEMPERATURE, params, FRAMES.positions, negatives, 7.0)
