@@ -146,6 +146,7 @@ def contrastive(
     energy = jax.vmap(potential.energy, (None, 0))
 
     def init(key: Array, params: Params, frames: Batch) -> ChainState:
+        params = potential.tabulate(params)
         key, *keys = jax.random.split(key, 1 + len(samplers))
         levels = [burn(*level, params, frames.positions) for level in zip(samplers, keys, strict=True)]
         return ChainState(tuple(levels), frames.positions, jnp.min(frames.energies), key)
@@ -165,6 +166,7 @@ def contrastive(
         return chains, alive & jnp.isfinite(energies), energies
 
     def sample(params: Params, state: ChainState) -> tuple[Negatives, ChainState]:
+        params = potential.tabulate(params)
         key, swap, which, pick, start = jax.random.split(state.key, 5)
         run = [window(s, params, chains) for s, chains in zip(samplers, state.levels, strict=True)]
         alive, energies = (jnp.stack(column) for column in list(zip(*run, strict=True))[1:])

@@ -12,32 +12,44 @@ from jax import Array
 Params = Any
 
 
+def _same(params: Params) -> Params:
+    return params
+
+
 class Potential(NamedTuple):
-    """A potential energy surface as three pure functions. It closes over its `System`.
+    """A potential energy surface as pure functions. It closes over its `System`.
 
     Attributes:
       init: (key) -> params, a pytree.
       energy: (params, positions [N, 3] in Å, **kwargs) -> scalar, eV.
       atomic_energies: (params, positions [N, 3] in Å, **kwargs) -> [N], eV; `energy` is their sum.
+      tabulate: (params) -> params of the same surface, to float32 precision, that are faster to
+        evaluate many times. For samplers; the gradient with respect to them is of no use.
     """
 
     init: Callable[..., Params]
     energy: Callable[..., Array]
     atomic_energies: Callable[..., Array]
+    tabulate: Callable[[Params], Params] = _same
 
 
-def from_atomic_energies(init: Callable[..., Params], atomic_energies: Callable[..., Array]) -> Potential:
+def from_atomic_energies(
+    init: Callable[..., Params],
+    atomic_energies: Callable[..., Array],
+    tabulate: Callable[[Params], Params] = _same,
+) -> Potential:
     """A potential whose energy is the sum of its atomic energies.
 
     Args:
       init: (key) -> params.
       atomic_energies: (params, positions [N, 3], **kwargs) -> [N], eV.
+      tabulate: see `Potential`.
     """
 
     def energy(params: Params, positions: Array, **kwargs: Any) -> Array:
         return jnp.sum(atomic_energies(params, positions, **kwargs))
 
-    return Potential(init, energy, atomic_energies)
+    return Potential(init, energy, atomic_energies, tabulate)
 
 
 def from_energy(energy: Callable[..., Array], init: Callable[..., Params] | None = None) -> Potential:
@@ -71,7 +83,7 @@ def scale_shift(potential: Potential, scale: float = 1.0, shift: float | Array =
     def atomic_energies(params: Params, positions: Array, **kwargs: Any) -> Array:
         return scale * potential.atomic_energies(params, positions, **kwargs) + shift
 
-    return from_atomic_energies(potential.init, atomic_energies)
+    return from_atomic_energies(potential.init, atomic_energies, potential.tabulate)
 
 
 def add_prior(potential: Potential, prior: Callable[[Array], Array]) -> Potential:
@@ -85,7 +97,7 @@ def add_prior(potential: Potential, prior: Callable[[Array], Array]) -> Potentia
     def atomic_energies(params: Params, positions: Array, **kwargs: Any) -> Array:
         return potential.atomic_energies(params, positions, **kwargs) + prior(positions)
 
-    return from_atomic_energies(potential.init, atomic_energies)
+    return from_atomic_energies(potential.init, atomic_energies, potential.tabulate)
 
 
 def energy_and_forces(potential: Potential) -> Callable[..., tuple[Array, Array]]:

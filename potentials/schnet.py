@@ -17,6 +17,7 @@ from jax import Array
 
 from potentials.base import Params, Potential, from_atomic_energies
 from potentials.edges import Edges, dense_edges
+from potentials.radial_table import look_up, make_table
 from potentials.system import System
 
 
@@ -62,28 +63,47 @@ class SchNet(nn.Module):
     cutoff: float = 5.0
     n_elements: int = 100
 
-    @nn.compact
-    def __call__(self, numbers: Array, edges: Edges) -> Array:
-        """Atomic numbers [N] and edges -> atomic energies [N], in units of the scale."""
-        dense = _torch_dense
-        expansion = gaussian_expansion(edges.distances, self.n_gaussians, self.cutoff)
-        envelope = cosine_cutoff(edges.distances, self.cutoff)[:, None]
+    def setup(self) -> None:
         normal = nn.initializers.normal(1.0)
-        h = nn.Embed(self.n_elements, self.n_features, embedding_init=normal, name="embedding")(numbers)
+        self.embedding = nn.Embed(self.n_elements, self.n_features, embedding_init=normal)
         for block in range(self.n_interactions):
-            name = f"interaction_{block}"
-            filters = shifted_softplus(dense(self.n_filters, f"{name}_filter_0")(expansion))
-            filters = dense(self.n_filters, f"{name}_filter_1")(filters) * envelope
-            messages = dense(self.n_filters, f"{name}_in", use_bias=False)(h)
-            messages = edges.sum_neighbours(filters, messages)
-            messages = shifted_softplus(dense(self.n_features, f"{name}_message")(messages))
-            h = h + dense(self.n_features, f"{name}_out")(messages)
-        h = shifted_softplus(dense(self.n_features // 2, "readout_0")(h))
-        return dense(1, "readout_1")(h)[:, 0]
+            for part in ("filter_0", "filter_1", "in"):
+                setattr(self, f"interaction_{block}_{part}", _torch_dense(self.n_filters, part != "in"))
+            for part in ("message", "out"):
+                setattr(self, f"interaction_{block}_{part}", _torch_dense(self.n_features))
+        self.readout_0 = _torch_dense(self.n_features // 2)
+        self.readout_1 = _torch_dense(1)
+
+    def filters(self, distances: Array) -> list[Array]:
+        """Distances [E] (Å) -> the filters [E, n_filters] of each interaction."""
+        expansion = gaussian_expansion(distances, self.n_gaussians, self.cutoff)
+        envelope = cosine_cutoff(distances, self.cutoff)[:, None]
+        filters = []
+        for block in range(self.n_interactions):
+            hidden = shifted_softplus(self._layer(block, "filter_0")(expansion))
+            filters.append(self._layer(block, "filter_1")(hidden) * envelope)
+        return filters
+
+    def __call__(self, numbers: Array, edges: Edges, filters: list[Array] | None = None) -> Array:
+        """Atomic numbers [N], edges and, where they are known, filters -> atomic energies [N], eV."""
+        filters = self.filters(edges.distances) if filters is None else filters
+        h = self.embedding(numbers)
+        for block in range(self.n_interactions):
+            messages = self._layer(block, "in")(h)
+            messages = edges.sum_neighbours(filters[block], messages)
+            messages = shifted_softplus(self._layer(block, "message")(messages))
+            h = h + self._layer(block, "out")(messages)
+        return self.readout_1(shifted_softplus(self.readout_0(h)))[:, 0]
+
+    def _layer(self, block: int, part: str) -> nn.Dense:
+        return getattr(self, f"interaction_{block}_{part}")
 
 
-def _torch_dense(width: int, name: str, use_bias: bool = True) -> nn.Dense:
-    return nn.Dense(width, use_bias, kernel_init=nn.initializers.xavier_uniform(), name=name)
+def _torch_dense(width: int, use_bias: bool = True) -> nn.Dense:
+    return nn.Dense(width, use_bias, kernel_init=nn.initializers.xavier_uniform())
+
+
+_TABLE = "filter_table"
 
 
 def schnet(system: System, **settings: float) -> Potential:
@@ -109,6 +129,15 @@ def schnet(system: System, **settings: float) -> Potential:
         return network.init(key, numbers, edges(grid))["params"]
 
     def atomic_energies(params: Params, positions: Array) -> Array:
-        return network.apply({"params": params}, numbers, edges(positions))
+        graph, filters = edges(positions), None
+        if _TABLE in params:
+            filters = jnp.split(look_up(params[_TABLE], graph.distances), network.n_interactions, axis=1)
+        return network.apply({"params": params}, numbers, graph, filters)
 
-    return from_atomic_energies(init, atomic_energies)
+    def tabulate(params: Params) -> Params:
+        def filters(distances: Array) -> Array:
+            return jnp.concatenate(network.apply({"params": params}, distances, method="filters"), axis=1)
+
+        return {**params, _TABLE: make_table(filters, network.cutoff)}
+
+    return from_atomic_energies(init, atomic_energies, tabulate)

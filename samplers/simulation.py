@@ -123,6 +123,7 @@ def simulate(
     degrees_of_freedom = 3 * len(system.numbers) - (3 if fixed_centre else 0)
     masses = None if system.cell is not None else jnp.asarray(system.masses, jnp.float32)
     per_window = record_every * window_frames
+    params = jax.jit(potential.tabulate)(params)
     for index in range(-(-n_steps // per_window)):
         state, alive, records = _window(
             sampler,
