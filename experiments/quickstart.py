@@ -77,12 +77,14 @@ def stages(root: Path, seed: int) -> dict[str, ConfigDict]:
     first.seed = seed
     first.dataset.train = 200
     first.pre_training.n_updates = 6000
-    first.evaluation.n_steps = 30_000
+    first.evaluation.n_steps = 24_000  # 12 ps
     second = first.copy_and_resolve_references()
     second.objective = "crmse"
     second.init_from = str(root / "mse")
-    second.post_training.n_updates = 300
-    second.training.log_every = 20
+    second.post_training.n_updates = 500
+    second.post_training.warmup = 100
+    second.training.batch_size = 100
+    second.training.log_every = 50
     second.training.checkpoint_every = 100
     return {"mse": first, "crmse": second}
 
