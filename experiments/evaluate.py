@@ -24,7 +24,7 @@ from experiments.evaluation import Metrics, evaluate
 from experiments.figures import figures, save
 from experiments.limits import check_limits
 from experiments.negatives import diagnose, read_negatives
-from experiments.problem import Problem, label_engine, make_problem, reference_distributions
+from experiments.problem import Problem, check_data, label_engine, make_problem, reference_distributions
 from experiments.report import write_report
 from experiments.runs import load_run
 from experiments.training import make_optimiser
@@ -81,6 +81,7 @@ def prepare_evaluation(config: ConfigDict, workdir: Path) -> Problem:
     """
     check_limits(config)
     problem = make_problem(config)
+    check_data(workdir, problem)
     check_evaluation(config, problem, has_negatives=(workdir / "negatives.npz").exists())
     return problem
 

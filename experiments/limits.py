@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -43,10 +44,30 @@ def check_limits(config: ConfigDict) -> None:
         _require(config, name, lambda x: x >= 0, "0 or more")
     for name in _SHARES:
         _require(config, name, lambda x: 0 <= x <= 1, "a number within [0, 1]")
+    _check_levels(config)
+    if config.get("post_training") and config.post_training.get("warmup", 0) > config.post_training.n_updates:
+        raise ValueError(
+            f"post_training.warmup is {config.post_training.warmup}; expected at most "
+            f"post_training.n_updates, {config.post_training.n_updates}"
+        )
     _require(config, "evaluation.n_chains", lambda x: x >= 2, "2 or more, for standard errors")
     _require(config, "schnet.n_gaussians", lambda x: x >= 2, "2 or more")
     _require(config, "dataset.temperature", lambda x: x > 0, "the temperature of the frames, K")
     _require(config, "evaluation.discard", lambda x: x < 1, "a share below 1")
+
+
+def _check_levels(config: ConfigDict) -> None:
+    """Factors above the data's temperature: a value of 700 is a temperature taken for one."""
+    levels = config.get("contrastive", ConfigDict()).get("hotter", ())
+    try:
+        factors = [1.0, *map(float, levels)]
+    except (TypeError, ValueError):
+        factors = []
+    if not factors or not all(low < high <= 10 for low, high in itertools.pairwise(factors)):
+        raise ValueError(
+            f"contrastive.hotter is {levels}; expected rising factors within (1, 10], such as 1.4,2.0, "
+            "or () for none"
+        )
 
 
 def _require(config: ConfigDict, name: str, holds: Callable[[float], bool], expected: str) -> None:

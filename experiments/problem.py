@@ -5,6 +5,7 @@ Nothing is compiled before the last check has passed.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,8 @@ from potentials import POTENTIALS, Potential, System, add_prior, make_system, zb
 from potentials.registry import lookup
 
 REFERENCE_BLOCKS = 20
+DIGEST = "data.sha256"
+"""File of a workdir with the digest of its frames."""
 GEOMETRIES = 100  # training frames whose bonds are looked at
 
 
@@ -66,6 +69,26 @@ def make_problem(config: ConfigDict) -> Problem:
         shift,
         *(to_batch(frames, system, shift) for frames in splits),
     )
+
+
+def data_digest(problem: Problem) -> str:
+    """SHA-256 of all frames as they were read."""
+    digest = hashlib.sha256()
+    for frames in problem.splits:
+        for array in (frames.positions, frames.energies, frames.forces):
+            digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
+    return digest.hexdigest()
+
+
+def check_data(workdir: Path, problem: Problem) -> None:
+    """Checks that the run in a workdir, where it noted its data, has had these frames.
+
+    Raises:
+      ValueError: it has had others, under the same name.
+    """
+    path = workdir / DIGEST
+    if path.exists() and path.read_text().strip() != data_digest(problem):
+        raise ValueError(f"{workdir} holds a run on other frames: the data set's file has changed since")
 
 
 def typical_geometry(train: Frames) -> np.ndarray:

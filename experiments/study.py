@@ -8,21 +8,20 @@ R/summary.json holds means and standard errors over seeds.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import binary
 from experiments.configs import ethanol, rmd17_ethanol
 from experiments.evaluate import check_evaluation, evaluate_run, load_params
-from experiments.problem import Problem
+from experiments.limits import check_limits
+from experiments.problem import Problem, make_problem
+from experiments.records import is_done, portable, record_name, summarise, table
 from experiments.train import prepare, train
-from experiments.verdicts import format_value
 from potentials.registry import lookup
 
 STUDY = flags.DEFINE_string("study", "gfn2", "Which study.")
@@ -82,6 +81,8 @@ STUDIES = {
         {
             "mse": Variant("", {}),
             "crmse": Variant("mse", _CRMSE),
+            "crmse_cold": Variant("mse", {**_CRMSE, "contrastive.hotter": ()}),
+            "crmse_unweighted": Variant("mse", {**_CRMSE, "contrastive.fallen_weight": 0.0}),
             "crmse_plain": Variant("mse", _PLAIN),
             "crmse_ula": Variant("mse", {**_PLAIN, **_ULA}),
             "mse_zbl": Variant("", {"zbl.enabled": True}),
@@ -99,19 +100,6 @@ STUDIES = {
 
 EPOCHS = {200: 1500, 950: 500}  # few frames want more epochs for the same number of updates
 
-COLUMNS = (
-    "energy_mae_mev",
-    "force_mae_mev_per_angstrom",
-    "spurious_fraction",
-    "spurious_chains",
-    "energy_minimum_ev",
-    "ks_energy",
-    "energy_sd_ev",
-    "kinetic_temperature_k",
-    "hr_mae",
-    "dihedral_free_energy_rmse_mev",
-)
-
 
 def main() -> None:
     """The binary."""
@@ -123,9 +111,11 @@ def main() -> None:
         if not WORKDIR.value:
             raise ValueError("--workdir is not set; expected a folder for the runs")
         seeds, frames = ([int(text) for text in flag.value] for flag in (SEEDS, FRAMES))
-    root = Path(WORKDIR.value)
-    results = Path(OUTPUT.value or root / "results")
-    results.mkdir(parents=True, exist_ok=True)
+        root = Path(WORKDIR.value)
+        results = Path(OUTPUT.value or root / "results")
+        results.mkdir(parents=True, exist_ok=True)
+        for n_frames in frames:  # a fault of the last cell must not show after the hours of the others
+            check_cells(study, names, n_frames, seeds[0], root)
     for n_frames in frames:
         for seed in seeds:
             for name in names:
@@ -133,6 +123,20 @@ def main() -> None:
     summary = summarise(results)
     binary.write_atomically(results / "summary.json", json.dumps(summary, indent=1) + "\n")
     print(table(summary))
+
+
+def check_cells(study: Study, names: Sequence[str], n_frames: int, seed: int, root: Path) -> None:
+    """Reads and checks what the runs of one size and seed need, before any is trained.
+
+    Raises:
+      ValueError, ImportError, OSError: bad data, or an engine that is not installed.
+    """
+    for name in names:
+        config = cell_config(study, name, n_frames, seed, root)
+        check_limits(config)
+        problem = make_problem(config)
+        for changes in study.variants[name].evaluations.values():
+            check_evaluation(_changed(config, changes), problem, has_negatives=bool(config.init_from))
 
 
 def cell_folder(root: Path, name: str, n_frames: int, seed: int) -> Path:
@@ -149,10 +153,17 @@ def cell_config(study: Study, name: str, n_frames: int, seed: int, root: Path) -
     every = config.training.log_every
     updates = EPOCHS.get(n_frames, 500) * (n_frames // config.training.batch_size)
     config.pre_training.n_updates = every * round(updates / every)
-    config.update_from_flattened_dict(variant.changes)
+    config = _changed(config, variant.changes)
     if variant.parent:
         config.init_from = str(cell_folder(root, variant.parent, n_frames, seed))
     return config
+
+
+def _changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+    """A copy with other values of fields that exist."""
+    copy = config.copy_and_resolve_references().lock()
+    copy.update_from_flattened_dict(changes)
+    return copy
 
 
 def run_cell(study: Study, name: str, n_frames: int, seed: int, root: Path, results: Path) -> None:
@@ -160,8 +171,7 @@ def run_cell(study: Study, name: str, n_frames: int, seed: int, root: Path, resu
     config = cell_config(study, name, n_frames, seed, root)
     wanted = {}
     for output, changes in study.variants[name].evaluations.items():
-        judged = config.copy_and_resolve_references()
-        judged.update_from_flattened_dict(changes)
+        judged = _changed(config, changes)
         if not is_done(results / record_name(name, n_frames, seed, output), judged):
             wanted[output] = judged
     if not wanted:
@@ -172,7 +182,7 @@ def run_cell(study: Study, name: str, n_frames: int, seed: int, root: Path, resu
             check_evaluation(judged, problem, has_negatives=bool(config.init_from))
         evaluate_run(judged, problem, load_params(workdir, problem), workdir, output=output)
         metrics = json.loads((workdir / output / "metrics.json").read_text())
-        record = {"config": _portable(judged), "metrics": metrics}
+        record = {"config": portable(judged), "metrics": metrics}
         path = results / record_name(name, n_frames, seed, output)
         binary.write_atomically(path, json.dumps(record, indent=1) + "\n")
 
@@ -188,75 +198,6 @@ def train_cell(study: Study, name: str, n_frames: int, seed: int, root: Path) ->
     binary.LOG.info("%s", workdir)
     train(config, problem, objective, workdir)
     return problem, workdir
-
-
-def record_name(name: str, n_frames: int, seed: int, output: str) -> str:
-    """File of one evaluation's metrics."""
-    suffix = output.removeprefix("eval")
-    return f"{name}_{n_frames}_{seed}{suffix}.json"
-
-
-def is_done(path: Path, config: ConfigDict) -> bool:
-    """Whether the metrics are there, made with this configuration.
-
-    Raises:
-      InputError: they were made with another one.
-    """
-    if not path.exists():
-        return False
-    made = json.loads(path.read_text())["config"]
-    if difference := binary.difference(made, _portable(config)):
-        raise binary.InputError(f"{path} was made with another configuration: {difference}; move it away")
-    return True
-
-
-def _portable(config: ConfigDict) -> dict[str, Any]:
-    """The configuration without paths: of `init_from` the last part."""
-    record = json.loads(config.to_json())
-    return record | {"init_from": Path(record["init_from"]).name}
-
-
-def summarise(results: Path) -> dict[str, Any]:
-    """Over the seeds of each kind of run in a folder: how many, and means with standard errors."""
-    groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
-    for path in sorted(results.glob("*_*_*.json")):
-        if match := _RECORD.fullmatch(path.name):
-            label = match["name"] + (f" ({match['output']})" if match["output"] else "")
-            metrics = json.loads(path.read_text())["metrics"]
-            groups.setdefault((int(match["frames"]), label), []).append(metrics)
-    return {
-        f"{label}, {n_frames} frames": {"n_seeds": len(runs), "over_seeds": _over_seeds(runs)}
-        for (n_frames, label), runs in sorted(groups.items())
-    }
-
-
-_RECORD = re.compile(r"(?P<name>.+)_(?P<frames>\d+)_(?P<seed>\d+)(_(?P<output>\w+))?\.json")
-
-
-def _over_seeds(runs: list[dict[str, Any]]) -> dict[str, list[float | None]]:
-    result: dict[str, list[float | None]] = {}
-    for key in runs[0]:
-        values = [run.get(key) for run in runs]
-        if key.endswith("_stderr") or not all(isinstance(v, int | float) for v in values):
-            continue
-        stderr = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-        result[key] = [float(np.mean(values)), stderr]
-    return result
-
-
-def table(summary: Mapping[str, Any]) -> str:
-    """The summary as a Markdown table; ± is the standard error over seeds."""
-    lines = [
-        "| run | seeds | " + " | ".join(f"`{c}`" for c in COLUMNS) + " |",
-        "|---" * (len(COLUMNS) + 2) + "|",
-    ]
-    for label, cell in summary.items():
-        values = []
-        for column in COLUMNS:
-            value = cell["over_seeds"].get(column)
-            values.append(format_value(value[0], value[1]) if value else "–")
-        lines.append(f"| {label} | {cell['n_seeds']} | " + " | ".join(values) + " |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

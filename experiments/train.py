@@ -8,7 +8,6 @@ python -m experiments.train --config=experiments/configs/ethanol.py --workdir=W1
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import time
@@ -24,7 +23,7 @@ from ml_collections import ConfigDict, config_flags
 from experiments import binary
 from experiments.checkpoints import Checkpoints
 from experiments.limits import check_limits
-from experiments.problem import Problem, make_problem
+from experiments.problem import DIGEST, Problem, check_data, data_digest, make_problem
 from experiments.training import Schedule, TrainState, make_optimiser, make_update, start
 from objectives import Negatives, Objective, energy_force_errors, make_objective
 
@@ -61,6 +60,7 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
     objective = make_objective(config.objective, problem.potential, problem.system, config)
     if config.init_from:
         check_parent(config)
+        check_data(Path(config.init_from), problem)
         starting_weights(config, problem)
     return problem, objective
 
@@ -116,7 +116,10 @@ def train(
       workdir: of the run.
       progress: called with each row of the log.
     """
-    check_data(workdir, problem)
+    with binary.reading_input():
+        check_data(workdir, problem)
+    if not (workdir / DIGEST).exists():
+        binary.write_atomically(workdir / DIGEST, f"{data_digest(problem)}\n")
     settings = config.training
     section = dict(config.post_training if config.init_from else config.pre_training)
     optimiser = make_optimiser(section.pop("clip_norm"))
@@ -163,22 +166,6 @@ def train(
             checkpoints.save(state)
     checkpoints.close()
     return state
-
-
-def check_data(workdir: Path, problem: Problem) -> None:
-    """Notes a digest of the training and validation frames, or checks the one that is there.
-
-    Raises:
-      InputError: the run in the workdir was trained on other frames, under the same name.
-    """
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves((problem.train, problem.validation)):
-        digest.update(np.asarray(leaf).tobytes())
-    path = workdir / "data.sha256"
-    if not path.exists():
-        binary.write_atomically(path, f"{digest.hexdigest()}\n")
-    elif path.read_text().strip() != digest.hexdigest():
-        raise binary.InputError(f"{workdir} holds a run on other frames: the data set's file has changed")
 
 
 def validation_errors(problem: Problem) -> Callable[[Any], dict[str, Any]]:

@@ -26,7 +26,7 @@ def _mse(potential: Potential, system: System, config: Any) -> Objective:
 def _contrastive(potential: Potential, system: System, config: Any) -> Objective:
     settings = dict(config.contrastive)
     name = settings.pop("sampler")
-    temperatures = [factor * system.temperature for factor in (1.0, *settings.pop("hotter"))]
+    temperatures = [factor * system.temperature for factor in (1.0, *settings.pop("hotter", ()))]
     samplers = [make_sampler(name, potential, system._replace(temperature=t), config) for t in temperatures]
     return contrastive(potential, samplers, system.masses, temperatures, **settings)
 

@@ -123,6 +123,7 @@ def schnet(system: System, **settings: float) -> Potential:
         raise ValueError(f"schnet: atomic number {system.numbers.max()} needs n_elements above it")
     edges: Callable[[Array], Edges] = dense_edges(len(system.numbers))
     numbers = np.asarray(system.numbers)
+    spacing = min(0.01, network.cutoff / (network.n_gaussians - 1) / 20)  # Å, of the table
 
     def init(key: Array) -> Params:
         grid = np.arange(len(numbers) * 3, dtype=np.float32).reshape(-1, 3)
@@ -131,13 +132,14 @@ def schnet(system: System, **settings: float) -> Potential:
     def atomic_energies(params: Params, positions: Array) -> Array:
         graph, filters = edges(positions), None
         if _TABLE in params:
-            filters = jnp.split(look_up(params[_TABLE], graph.distances), network.n_interactions, axis=1)
+            rows = look_up(params[_TABLE], graph.distances, spacing)
+            filters = jnp.split(rows, network.n_interactions, axis=1)
         return network.apply({"params": params}, numbers, graph, filters)
 
     def tabulate(params: Params) -> Params:
         def filters(distances: Array) -> Array:
             return jnp.concatenate(network.apply({"params": params}, distances, method="filters"), axis=1)
 
-        return {**params, _TABLE: make_table(filters, network.cutoff)}
+        return {**params, _TABLE: make_table(filters, network.cutoff, spacing)}
 
     return from_atomic_energies(init, atomic_energies, tabulate)

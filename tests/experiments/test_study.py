@@ -9,10 +9,17 @@ import pytest
 
 from experiments import study as module
 from experiments.binary import InputError
-from experiments.study import STUDIES, Study, Variant, cell_config, run_cell, summarise, table
+from experiments.limits import check_limits
+from experiments.records import summarise, table
+from experiments.study import STUDIES, Study, Variant, cell_config, run_cell
 from tests.experiments.small_problem import small
 
-FEW = {"pre_training.n_updates": 10, "post_training.n_updates": 10, "training.log_every": 10}
+FEW = {
+    "pre_training.n_updates": 10,
+    "post_training.n_updates": 10,
+    "post_training.warmup": 2,
+    "training.log_every": 10,
+}
 CHAINS = {"contrastive.n_chains": 4, "contrastive.n_steps": 2, "contrastive.burn_in": 5}
 SETTINGS = {"training.checkpoint_every": 10, "evaluation.engine": ""}
 STUDY = Study(
@@ -103,6 +110,15 @@ def test_summary_over_seeds(tmp_path):
     assert lines[3].startswith("| mse (ula), 950 frames | 1 | 4 | – |")
 
 
+def test_seeds_of_different_configurations_are_not_averaged(tmp_path):
+    for seed, cutoff in enumerate((5.0, 4.0)):
+        config = {"seed": seed, "schnet": {"cutoff": cutoff}}
+        record = {"config": config, "metrics": {"energy_mae_mev": 1.0}}
+        (tmp_path / f"mse_200_{seed}.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"mse_200_1.json and other seeds differ: schnet.cutoff"):
+        summarise(tmp_path)
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_cell_has_a_valid_configuration(name, tmp_path):
     study = STUDIES[name]
@@ -110,6 +126,6 @@ def test_every_cell_has_a_valid_configuration(name, tmp_path):
         config = cell_config(study, variant, 200, 1, tmp_path)
         assert config.seed == 1 and config.dataset.train == 200
         assert config.init_from == (str(tmp_path / f"{parent}_200_1") if parent else "")
-        for changes in evaluations.values():
-            config.copy_and_resolve_references().update_from_flattened_dict(changes)
+        check_limits(config)
+        assert {*evaluations} >= {"eval"} and config.is_locked  # so that a misspelt field is an error
         assert config.pre_training.n_updates == 6000

@@ -14,7 +14,7 @@ import pytest
 from experiments import binary
 from experiments.checkpoints import Checkpoints
 from experiments.configs import ethanol, rmd17_ethanol
-from experiments.problem import make_problem
+from experiments.problem import check_data, make_problem
 from experiments.train import prepare, train
 from experiments.training import make_optimiser
 
@@ -31,6 +31,7 @@ def small(**changes):
     config.training.log_every = config.training.checkpoint_every = 10
     config.pre_training.n_updates = 60
     config.post_training.n_updates = 60
+    config.post_training.warmup = 10
     config.contrastive.n_chains, config.contrastive.n_steps, config.contrastive.burn_in = 6, 5, 20
     config.update_from_flattened_dict(changes)
     return config
@@ -211,7 +212,10 @@ def test_other_frames_under_the_same_name_are_refused(pretrained):
     workdir, state = pretrained
     config = small()
     problem, objective = prepare(config)
-    changed = problem._replace(train=problem.train._replace(energies=problem.train.energies + 0.1))
+    frames = problem.splits.train
+    splits = problem.splits._replace(train=frames._replace(energies=frames.energies + 0.1))
     with pytest.raises(binary.InputError, match="on other frames"):
-        train(config, changed, objective, workdir)
+        train(config, problem._replace(splits=splits), objective, workdir)
+    with pytest.raises(ValueError, match="on other frames"):
+        check_data(workdir, problem._replace(splits=splits))  # as evaluation and post-training do
     assert_same(train(config, problem, objective, workdir).params, state.params)

@@ -16,7 +16,7 @@ from objectives import Negatives, Objective, contrastive, contrastive_loss
 from objectives.contrastive import ChainState
 from potentials import Params, Potential, from_energy
 from potentials.units import KB
-from samplers import Sampler, mala, ula
+from samplers import Sampler, baoab, mala, ula
 from tests.objectives.pair_well import (
     BETA,
     OTHER,
@@ -55,13 +55,15 @@ KEY = jax.random.PRNGKey(0)
 @cache
 def _build(
     builder: Callable[..., Sampler],
-    step_size: float = 4e-4,
     hotter: tuple[float, ...] = (),
+    step_size: float = 4e-4,
+    timestep: float = 0.0,
     **settings: float,
 ) -> Objective:
     """A contrastive objective, its functions jitted and compiled once for all tests."""
     temperatures = (TEMPERATURE, *hotter)
-    samplers = [builder(POTENTIAL, SYSTEM, step_size=step_size, temperature=t) for t in temperatures]
+    step = {"timestep": timestep} if timestep else {"step_size": step_size}
+    samplers = [builder(POTENTIAL, SYSTEM, **step, temperature=t) for t in temperatures]
     functions = contrastive(POTENTIAL, samplers, SYSTEM.masses, temperatures, **settings)
     return Objective(*map(jax.jit, functions))
 
@@ -278,13 +280,13 @@ def _apart(separation: float) -> Array:
     return jnp.array([[-0.5, 0, 0], [0.5, 0, 0]]) * separation
 
 
-def test_chains_far_below_every_label_have_fallen():
-    """More than 2 k_B T below the lowest label, 1 eV here."""
-    labels = jnp.linspace(1.0, 2.0, len(FRAMES.positions))
+def test_chains_far_below_every_frame_have_fallen():
+    """More than 2 k_B T below the lowest energy of the frames, here all at 1.06 eV."""
     params = params_of(OTHER | {"wall": 0.0})
     objective = _ula_chains()
-    state = objective.init(KEY, params, FRAMES._replace(energies=labels))
-    floor = 1.0 - 2 * KB * TEMPERATURE
+    state = objective.init(KEY, params, FRAMES)
+    state = state._replace(data=jnp.tile(_apart(2.3), (64, 1, 1)))
+    floor = POTENTIAL.energy(params, _apart(2.3)) - 2 * KB * TEMPERATURE
     separations = jnp.array([2.0, 2.2, 2.25, 2.3, 2.6])  # 0.5 to 1.9 eV
     position = state.levels[0].position
     for index, separation in enumerate(separations):
@@ -292,6 +294,36 @@ def test_chains_far_below_every_label_have_fallen():
     negatives, _ = objective.sample(params, _with_chains(state, position=position))
     np.testing.assert_array_equal(negatives.fallen, np.asarray(negatives.energies) < floor)
     assert negatives.fallen[0] and not negatives.fallen[4] and negatives.fallen[5:].all()
+
+
+@pytest.mark.parametrize("builder", [ula, baoab])
+def test_a_hole_found_by_a_hot_chain_comes_down(builder):
+    """Deep frames at the hottest level end up at the coldest, in the negatives and in the next state."""
+    steps = {"timestep": 1e-4} if builder is baoab else {"step_size": 1e-10}
+    objective = _build(builder, hotter=(800.0, 1200.0), n_chains=64, n_steps=1, **steps)
+    params = params_of({"barrier": 1.0, "tilt": 0.0, "wall": 0.0})
+    high, deep = jnp.tile(_apart(1.5), (64, 1, 1)), jnp.tile(_apart(1.0), (64, 1, 1))  # 1.6 and 0 eV
+    state = objective.init(KEY, params, FRAMES)
+    places = (high, high, deep)
+    state = state._replace(levels=tuple(c.set(position=x) for c, x in zip(state.levels, places, strict=True)))
+    for _ in range(20):
+        negatives, state = objective.sample(params, state)
+        found = jax.vmap(POTENTIAL.energy, (None, 0))(params, negatives.positions)
+        np.testing.assert_allclose(negatives.energies, found, atol=1e-5)
+    for x in (negatives.positions, state.levels[0].position):
+        np.testing.assert_allclose(jnp.ptp(x[:, :, 0], axis=1), 1.0, atol=1e-2)
+    for chains in state.levels[1:]:
+        np.testing.assert_allclose(jnp.ptp(chains.position[:, :, 0], axis=1), 1.5, atol=1e-2)
+    if builder is baoab:  # momenta were drawn anew, at the temperature of the level
+        for chains, temperature in zip(state.levels, (TEMPERATURE, 800.0, 1200.0), strict=True):
+            kinetic = chains.momentum**2 / chains.mass / KB
+            assert abs(kinetic.mean() - temperature) < 4 * temperature * np.sqrt(2 / kinetic.size)
+
+
+@pytest.mark.parametrize("temperatures", [[], [500.0, 400.0], [500.0, 500.0], [500.0]])
+def test_levels_must_rise_and_have_a_sampler_each(temperatures):
+    with pytest.raises(ValueError, match="rising temperatures"):
+        contrastive(POTENTIAL, [ula(POTENTIAL, SYSTEM)] * 2, SYSTEM.masses, temperatures)
 
 
 def test_failed_chains_do_not_count_and_start_again():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,10 +9,11 @@ import pytest
 from ase.build import molecule
 
 from potentials import add_prior, from_energy, make_system, scale_shift, schnet, zbl
-from potentials.radial_table import SPACING, look_up, make_table
+from potentials.radial_table import look_up, make_table
 from samplers import baoab, simulate
 
 CUTOFF = 4.995  # Å, between two knots
+SPACING = 0.01  # Å
 
 
 def _function(distances):
@@ -24,29 +23,33 @@ def _function(distances):
     return envelope[:, None] * jnp.stack(channels, axis=1)
 
 
-TABLE = make_table(_function, CUTOFF)
+TABLE = make_table(_function, CUTOFF, SPACING)
+
+
+def _looked_up(distances):
+    return look_up(TABLE, distances, SPACING)
 
 
 def test_values_and_slopes():
     distances = jnp.asarray(np.random.default_rng(0).uniform(0, 6, 5000), jnp.float32)
-    np.testing.assert_allclose(look_up(TABLE, distances), _function(distances), atol=3e-6)
+    np.testing.assert_allclose(_looked_up(distances), _function(distances), atol=3e-6)
     ones = jnp.ones_like(distances)
-    _, slopes = jax.jvp(partial(look_up, TABLE), (distances,), (ones,))
+    _, slopes = jax.jvp(_looked_up, (distances,), (ones,))
     _, expected = jax.jvp(_function, (distances,), (ones,))
     np.testing.assert_allclose(slopes, expected, atol=2e-3)  # largest slope 5; float32 positions
 
 
 def test_nothing_beyond_the_cutoff():
     far = jnp.array([CUTOFF + 2 * SPACING, 7.0, 1e6, jnp.inf])
-    np.testing.assert_allclose(look_up(TABLE, far), 0, atol=1e-6)
-    slope = jax.vmap(jax.grad(lambda r: look_up(TABLE, r[None]).sum()))(far[:3])
+    np.testing.assert_allclose(_looked_up(far), 0, atol=1e-6)
+    slope = jax.vmap(jax.grad(lambda r: _looked_up(r[None]).sum()))(far[:3])
     np.testing.assert_array_equal(slope, 0)
 
 
 def test_energy_and_slope_are_continuous_at_knots():
     knot = 123 * SPACING
     sides = jnp.array([knot - 1e-5, knot + 1e-5], jnp.float32)
-    value, slope = jax.jvp(partial(look_up, TABLE), (sides,), (jnp.ones(2),))
+    value, slope = jax.jvp(_looked_up, (sides,), (jnp.ones(2),))
     np.testing.assert_allclose(value[0], value[1], atol=2e-4)
     np.testing.assert_allclose(slope[0], slope[1], atol=5e-3)
 
@@ -78,6 +81,19 @@ def test_a_tabulated_network_is_the_same_surface(potential):
     assert float(jnp.std(energies)) > 0.1
     np.testing.assert_allclose(found, energies, rtol=1e-6, atol=2e-5)
     np.testing.assert_allclose(found_slopes, slopes, rtol=1e-4, atol=3e-4)
+
+
+def test_narrow_gaussians_and_large_weights():
+    """The spacing follows the width of the Gaussians; trained weights are larger than new ones."""
+    network = schnet(SYSTEM, n_gaussians=200, n_features=8, n_filters=8, n_interactions=1)
+    params = jax.tree.map(lambda leaf: 3.0 * leaf, network.init(jax.random.PRNGKey(2)))
+    function = jax.jit(jax.vmap(jax.value_and_grad(network.energy, argnums=1), (None, 0)))
+    energies, slopes = function(params, _frames(20))
+    found, found_slopes = function(network.tabulate(params), _frames(20))
+    largest = float(abs(slopes).max())
+    assert largest > 100  # eV/Å
+    np.testing.assert_allclose(found, energies, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found_slopes, slopes, atol=1e-4 * largest)
 
 
 def test_others_keep_their_params():

@@ -1,0 +1,105 @@
+"""Records of a study's evaluations: one JSON file each, and their summary over seeds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import binary
+from experiments.verdicts import format_value
+
+COLUMNS = (
+    "energy_mae_mev",
+    "force_mae_mev_per_angstrom",
+    "spurious_fraction",
+    "spurious_chains",
+    "energy_minimum_ev",
+    "ks_energy",
+    "energy_sd_ev",
+    "kinetic_temperature_k",
+    "hr_mae",
+    "dihedral_free_energy_rmse_mev",
+)
+
+_RECORD = re.compile(r"(?P<name>.+)_(?P<frames>\d+)_(?P<seed>\d+)(_(?P<output>\w+))?\.json")
+
+
+def record_name(name: str, n_frames: int, seed: int, output: str) -> str:
+    """File of one evaluation's metrics."""
+    suffix = output.removeprefix("eval")
+    return f"{name}_{n_frames}_{seed}{suffix}.json"
+
+
+def is_done(path: Path, config: ConfigDict) -> bool:
+    """Whether the metrics are there, made with this configuration.
+
+    Raises:
+      InputError: they were made with another one.
+    """
+    if not path.exists():
+        return False
+    made = json.loads(path.read_text())["config"]
+    if difference := binary.difference(made, portable(config)):
+        raise binary.InputError(f"{path} was made with another configuration: {difference}; move it away")
+    return True
+
+
+def portable(config: ConfigDict) -> dict[str, Any]:
+    """The configuration without paths: of `init_from` the last part."""
+    record = json.loads(config.to_json())
+    return record | {"init_from": Path(record["init_from"]).name}
+
+
+def summarise(results: Path) -> dict[str, Any]:
+    """Over the seeds of each kind of run in a folder: how many, and means with standard errors.
+
+    Raises:
+      InputError: seeds of one kind were made with different configurations.
+    """
+    groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    configs: dict[tuple[int, str], dict[str, Any]] = {}
+    for path in sorted(results.glob("*_*_*.json")):
+        if match := _RECORD.fullmatch(path.name):
+            label = match["name"] + (f" ({match['output']})" if match["output"] else "")
+            record = json.loads(path.read_text())
+            group = (int(match["frames"]), label)
+            config = record["config"] | {"seed": None, "init_from": None}
+            if found := binary.difference(configs.setdefault(group, config), config):
+                raise binary.InputError(f"{path} and other seeds differ: {found}; move one of them away")
+            groups.setdefault(group, []).append(record["metrics"])
+    return {
+        f"{label}, {n_frames} frames": {"n_seeds": len(runs), "over_seeds": _over_seeds(runs)}
+        for (n_frames, label), runs in sorted(groups.items())
+    }
+
+
+def _over_seeds(runs: list[dict[str, Any]]) -> dict[str, list[float | None]]:
+    result: dict[str, list[float | None]] = {}
+    for key in runs[0]:
+        values = [run.get(key) for run in runs]
+        if key.endswith("_stderr") or not all(isinstance(v, int | float) for v in values):
+            continue
+        stderr = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+        result[key] = [float(np.mean(values)), stderr]
+    return result
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """The summary as a Markdown table; ± is the standard error over seeds."""
+    lines = [
+        "| run | seeds | " + " | ".join(f"`{c}`" for c in COLUMNS) + " |",
+        "|---" * (len(COLUMNS) + 2) + "|",
+    ]
+    for label, cell in summary.items():
+        values = []
+        for column in COLUMNS:
+            value = cell["over_seeds"].get(column)
+            values.append(format_value(value[0], value[1]) if value else "–")
+        lines.append(f"| {label} | {cell['n_seeds']} | " + " | ".join(values) + " |")
+    return "\n".join(lines)
