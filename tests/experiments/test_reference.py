@@ -206,7 +206,12 @@ def test_every_chain_is_checked_before_any_runs(parsed, springs, tmp_path, monke
 
     monkeypatch.setattr(reference.multiprocessing, "get_context", no_pool)
     words = r"chain_003.npz: temperature is 500.0 there, 400.0 asked for"
-    given = {"output": str(tmp_path / "data.npz"), "temperature": 400.0, "chains": 4}
+    given = {
+        "output": str(tmp_path / "data.npz"),
+        "temperature": 400.0,
+        "chains": 4,
+        "frames": ["1000", "200", "2000"],  # a flag of the study too, should that be imported
+    }
     with flagsaver.flagsaver(**given), pytest.raises(InputError, match=words):
         reference.main()
 
