@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
@@ -15,16 +16,25 @@ from experiments.comparison import compare
 from experiments.distributions import Distributions
 from experiments.problem import Problem
 from objectives import energy_force_errors
-from objectives.observables import bond_lengths, energy_spread
+from objectives.observables import energy_spread
 from objectives.statistics import block_stderr, mean_and_stderr
+from objectives.survival import median_and_stderr, restricted_mean
 from potentials import Params
 from potentials.units import KCAL_PER_MOL
-from samplers import Trajectory, collect, make_sampler, simulate, tune_step_size
+from samplers import (
+    Criterion,
+    Trajectory,
+    collect,
+    make_criterion,
+    make_sampler,
+    never,
+    simulate,
+    tune_step_size,
+)
 
 _WINDOW_FRAMES = 50
 _MALA_BURN_IN = 500
 _TEST_FRAMES = 500  # a piece, which bounds the memory
-BROKEN_BOND = 0.5  # Å
 
 
 class Evaluation(NamedTuple):
@@ -55,6 +65,7 @@ def evaluate(
     trajectory = run_chains(config, problem, params, progress)
     metrics = {**test_errors(problem, params), **settings_metrics(config, trajectory)}
     metrics |= stability_metrics(config, problem, trajectory, reference)
+    metrics |= survival_metrics(config, trajectory)
     metrics |= consistency_metrics(config, problem, reference)
     more, curves = compare(config, problem, trajectory, reference)
     metrics |= more
@@ -86,6 +97,7 @@ def run_chains(
         n_steps=settings.n_steps,
         record_every=settings.record_every,
         window_frames=_WINDOW_FRAMES,
+        criterion=bond_criterion(config, problem),
     )
     return collect(windows, progress)[0]
 
@@ -124,17 +136,38 @@ def settings_metrics(config: ConfigDict, trajectory: Trajectory) -> Metrics:
     return metrics
 
 
-def broken_frames(problem: Problem, trajectory: Trajectory) -> NDArray[np.bool_]:
-    """[C, T]: frames in which some bond is more than 0.5 Å off its mean training length.
+def bond_criterion(config: ConfigDict, problem: Problem) -> Criterion:
+    """Unstable with a bond more than `evaluation.bond_deviation` off its mean training length; without
+    bonds nothing is."""
+    return (
+        make_criterion(problem.system, config.evaluation.bond_deviation)
+        if len(problem.system.bonds)
+        else never
+    )
 
-    Source: the stability criterion of Fu et al., arXiv 2210.07237, as in StABlE's A.5.
-    """
-    bonds = problem.system.bonds
-    if not len(bonds):
-        return np.zeros(trajectory.energies.shape, dtype=bool)
-    mean = np.asarray(bond_lengths(problem.train.positions, bonds)).mean(axis=0)
-    lengths = (np.asarray(bond_lengths(chain, bonds)) for chain in trajectory.positions)
-    return np.stack([np.abs(length - mean).max(axis=-1) for length in lengths]) > BROKEN_BOND
+
+def broken_frames(config: ConfigDict, problem: Problem, trajectory: Trajectory) -> NDArray[np.bool_]:
+    """[C, T]: recorded frames that meet `bond_criterion`."""
+    criterion = bond_criterion(config, problem)
+    return np.stack([np.asarray(criterion(jnp.asarray(chain))) for chain in trajectory.positions])
+
+
+def survival_metrics(config: ConfigDict, trajectory: Trajectory) -> Metrics:
+    """Stable times, to the step: until a chain first met `bond_criterion` or failed. Samplers without a
+    clock count in steps. A median that fewer than half of the chains reached is undefined."""
+    timestep = config[config.evaluation.sampler].get("timestep", 0.0)
+    unit, scale = ("ps", timestep / 1000) if timestep else ("steps", 1.0)
+    length = trajectory.energies.shape[1] * config.evaluation.record_every
+    times, broken = scale * trajectory.intact_steps, trajectory.intact_steps < length
+    median = median_and_stderr(times, broken)
+    mean = restricted_mean(times, broken, scale * length)
+    return {
+        f"stable_time_{unit}_median": median.value,
+        f"stable_time_{unit}_median_stderr": median.stderr,
+        f"stable_time_{unit}_mean": mean.value,
+        f"stable_time_{unit}_mean_stderr": mean.stderr,
+        "unstable_chains": int(broken.sum()),
+    }
 
 
 def spurious_frames(
@@ -157,7 +190,7 @@ def stability_metrics(
     finite = np.isfinite(trajectory.energies)
     minimum = trajectory.energies[finite].min() - offset if finite.any() else np.nan
     failed = float(1 - trajectory.alive[:, -1].mean())
-    broken = broken_frames(problem, trajectory)
+    broken = broken_frames(config, problem, trajectory)
     broken_share = mean_and_stderr(broken.astype(float))
     return {
         "spurious_fraction": share.value,
@@ -189,14 +222,21 @@ def consistency_metrics(config: ConfigDict, problem: Problem, reference: Distrib
 def chain_curves(
     config: ConfigDict, problem: Problem, trajectory: Trajectory, reference: Distributions
 ) -> dict[str, NDArray]:
-    """Energies along the chains, relative to the reference mean, at most 500 points a chain."""
+    """Energies along the chains, relative to the reference mean, at most 500 points a chain, and how long
+    each was stable; times in steps where the sampler has no clock."""
     settings = config.evaluation
     stride = -(-trajectory.energies.shape[1] // 500)
+    length = trajectory.energies.shape[1] * settings.record_every
     energies = np.where(trajectory.alive, trajectory.energies, np.nan)[:, ::stride]
     steps = settings.record_every * (1 + stride * np.arange(energies.shape[1]))
-    curves = {"chain_energy": energies + problem.energy_shift - reference.energy_mean[0]}
+    curves = {
+        "chain_energy": energies + problem.energy_shift - reference.energy_mean[0],
+        "stable_time_ps": trajectory.intact_steps.astype(float),
+        "stable_broken": trajectory.intact_steps < length,
+    }
     if "timestep" in config[settings.sampler]:
         curves["chain_time_ps"] = steps * config[settings.sampler].timestep / 1000
+        curves["stable_time_ps"] *= config[settings.sampler].timestep / 1000
     else:
         curves["chain_time_ps"] = steps.astype(float)
         curves["chain_time_label"] = np.array(f"{settings.sampler.upper()} steps")

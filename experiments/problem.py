@@ -21,7 +21,7 @@ from experiments.frame_files import read_frames, section_sizes
 from experiments.known_datasets import Located, locate
 from objectives import Batch
 from objectives.dihedrals import Dihedral, find_dihedrals, user_dihedral
-from objectives.observables import virial_temperature
+from objectives.observables import bond_lengths, virial_temperature
 from potentials import POTENTIALS, Potential, System, add_prior, make_system, zbl
 from potentials.registry import lookup
 
@@ -61,6 +61,8 @@ def make_problem(config: ConfigDict) -> Problem:
             f"{len(train.energies)} frames"
         )
     system = make_system(train.numbers, typical_geometry(train), config.dataset.temperature)
+    lengths = np.asarray(bond_lengths(train.positions, system.bonds), np.float64).mean(axis=0)
+    system = system._replace(bond_lengths=lengths)
     shift = float(np.mean(train.energies))
     return Problem(
         splits,

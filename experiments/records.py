@@ -51,8 +51,11 @@ def is_done(path: Path, config: ConfigDict) -> bool:
 
 
 def portable(config: ConfigDict) -> dict[str, Any]:
-    """The configuration without paths: of `init_from` the last part."""
+    """What the run depends on: no paths (of `init_from` the last part), and settings of StABlE
+    training only where it is the objective."""
     record = json.loads(config.to_json())
+    if record["objective"] != "stable":
+        record.pop("stable", None)
     return record | {"init_from": Path(record["init_from"]).name}
 
 

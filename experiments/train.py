@@ -24,8 +24,9 @@ from experiments import binary
 from experiments.checkpoints import Checkpoints
 from experiments.limits import check_limits
 from experiments.problem import DIGEST, Problem, check_data, data_digest, make_problem
-from experiments.training import Schedule, TrainState, make_optimiser, make_update, start
+from experiments.training import OPTIMISERS, Schedule, TrainState, make_optimiser, make_update, start
 from objectives import Negatives, Objective, energy_force_errors, make_objective
+from potentials.registry import lookup
 
 CONFIG = config_flags.DEFINE_config_file("config")
 WORKDIR = flags.DEFINE_string(
@@ -50,6 +51,7 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
     """
     check_limits(config)
     schedule = config.post_training if config.init_from else config.pre_training
+    lookup(OPTIMISERS, schedule.get("optimiser", "adam"), "optimiser")
     settings = config.training
     for name, every in (("checkpoint_every", settings.checkpoint_every), ("n_updates", schedule.n_updates)):
         if every % settings.log_every:
@@ -122,7 +124,7 @@ def train(
         binary.write_atomically(workdir / DIGEST, f"{data_digest(problem)}\n")
     settings = config.training
     section = dict(config.post_training if config.init_from else config.pre_training)
-    optimiser = make_optimiser(section.pop("clip_norm"))
+    optimiser = make_optimiser(section.pop("clip_norm"), section.pop("optimiser", "adam"))
     schedule = Schedule(**section)
     _, run_key = jax.random.split(jax.random.PRNGKey(config.seed))
     state = start(run_key, *starting_weights(config, problem), objective, problem.train)

@@ -13,6 +13,7 @@ from jax import Array
 
 from objectives.base import Batch, Metrics, Objective
 from potentials.base import Params
+from potentials.registry import lookup
 
 
 class TrainState(NamedTuple):
@@ -40,8 +41,8 @@ class TrainState(NamedTuple):
 
 class Schedule(NamedTuple):
     """Attributes: n_updates; learning rate from `initial` to `final` along half a cosine, times a
-    rise from 0 over the first `warmup` updates; average_decay of the weights' moving average, 0 for
-    none."""
+    rise from 0 over the first `warmup` updates and the objective's own factor; average_decay of the
+    weights' moving average, 0 for none."""
 
     n_updates: int
     initial: float
@@ -50,10 +51,24 @@ class Schedule(NamedTuple):
     warmup: int = 0
 
 
-def make_optimiser(clip_norm: float) -> optax.GradientTransformation:
-    """Adam's direction after clipping the global norm. The learning rate is applied apart from it,
-    so that post-training takes over the moments and not the schedule."""
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optax.scale_by_adam())
+def _sgd() -> optax.GradientTransformation:
+    adam = optax.scale_by_adam()
+    return optax.GradientTransformation(adam.init, lambda gradients, state, params=None: (gradients, state))
+
+
+OPTIMISERS = {"adam": optax.scale_by_adam, "sgd": _sgd}
+"""Flag name -> direction. Plain gradients carry Adam's moments along untouched, so that every
+checkpoint has the same form and any run can follow any other."""
+
+
+def make_optimiser(clip_norm: float, name: str = "adam") -> optax.GradientTransformation:
+    """The optimiser's direction after clipping the global norm. The learning rate is applied apart
+    from it, so that post-training takes over the moments and not the schedule.
+
+    Raises:
+      ValueError: unknown name.
+    """
+    return optax.chain(optax.clip_by_global_norm(clip_norm), lookup(OPTIMISERS, name, "optimiser")())
 
 
 def start(
@@ -110,10 +125,12 @@ def make_update(
         progress = jnp.minimum(state.step / schedule.n_updates, 1.0)
         cosine = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
         rate = schedule.final + (schedule.initial - schedule.final) * cosine
-        rate *= jnp.minimum((state.step + 1) / max(schedule.warmup, 1), 1.0)
+        rate *= jnp.minimum((state.step + 1) / max(schedule.warmup, 1), 1.0) * objective.rate(samples)
         params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
         decay = schedule.average_decay
         average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.average, params)
+        old, new = (state.params, state.average, state.optimiser), (params, average, optimiser_state)
+        params, average, optimiser_state = jax.tree.map(lambda a, b: jnp.where(rate > 0, b, a), old, new)
         metrics = {
             "loss": loss,
             **metrics,

@@ -28,6 +28,10 @@ class Batch(NamedTuple):
     forces: Array
 
 
+def _whole(samples: Any) -> Array:
+    return jnp.float32(1.0)
+
+
 class Objective(NamedTuple):
     """What a potential is trained for, as three pure functions.
 
@@ -37,11 +41,14 @@ class Objective(NamedTuple):
       sample: (params, state) -> (samples, state): the negative or simulated phase.
       loss: (params, batch: Batch, samples) -> (scalar, Metrics): pure; gradients flow through
         params alone, samples are constants.
+      rate: (samples) -> factor on the learning rate of this update; at 0 it leaves params and the
+        optimiser's moments as they are. For objectives that simulate without learning.
     """
 
     init: Callable[[Array, Params, Batch], Any]
     sample: Callable[[Params, Any], tuple[Any, Any]]
     loss: Callable[[Params, Batch, Any], tuple[Array, Metrics]]
+    rate: Callable[[Any], Array] = _whole
 
 
 def static(loss: Callable[[Params, Batch], tuple[Array, Metrics]]) -> Objective:
@@ -65,7 +72,8 @@ def combine(parts: Mapping[str, tuple[float, Objective]]) -> Objective:
 
     Returns:
       An objective whose state and samples are dicts by name, and whose metrics hold each part's
-      unweighted loss as `loss_<name>` beside the parts' own metrics.
+      unweighted loss as `loss_<name>` beside the parts' own metrics. Its rate is the largest of the
+      parts': while one of them only simulates, its loss is zero and the others go on learning.
 
     Raises:
       ValueError: no parts, or two parts that report the same metric.
@@ -93,4 +101,7 @@ def combine(parts: Mapping[str, tuple[float, Objective]]) -> Objective:
             metrics |= own
         return total, metrics
 
-    return Objective(init, sample, loss)
+    def rate(samples: dict[str, Any]) -> Array:
+        return jnp.max(jnp.stack([part.rate(samples[name]) for name, part in objectives.items()]))
+
+    return Objective(init, sample, loss, rate)

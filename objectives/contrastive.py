@@ -19,7 +19,7 @@ from jax import Array
 from objectives.base import Batch, Metrics, Objective
 from potentials.base import Params, Potential
 from potentials.units import KB
-from samplers.base import Sampler, centre, where_replica
+from samplers.base import Sampler, centre, draw, where_replica
 from samplers.exchange import exchange
 from samplers.mala import tune_step_size
 from samplers.simulation import advance
@@ -155,13 +155,13 @@ def contrastive(
 
     def burn(sampler: Sampler, key: Array, params: Params, data: Array) -> Any:
         pick, start = jax.random.split(key)
-        chains = sampler.init(start, params, _draw(pick, data, n_chains))
+        chains = sampler.init(start, params, draw(pick, data, n_chains))
         if hasattr(chains, "step_size"):
             return tune_step_size(sampler, params, chains, burn_in)[0]
         return advance(sampler, params, chains, burn_in)[0]
 
     def window(sampler: Sampler, params: Params, chains: Any) -> tuple[Any, Array, Array]:
-        chains, alive = advance(sampler, params, sampler.refresh(params, chains), n_steps)
+        chains, alive, _ = advance(sampler, params, sampler.refresh(params, chains), n_steps)
         chains = chains.set(position=centre(chains.position, masses))
         # `advance` looks at positions: a chain may have just stepped where there is no energy.
         energies = energy(params, chains.position)
@@ -183,7 +183,7 @@ def contrastive(
         fallen = energies[0] < floor
         negatives = Negatives(positions[0], alive[0], energies[0], fallen, accepted)
         restart = ~alive | (jax.random.uniform(which, alive.shape) < restart_fraction)
-        drawn = _draw(pick, state.data, restart.size).reshape(positions.shape)
+        drawn = draw(pick, state.data, restart.size).reshape(positions.shape)
         positions = jnp.where(restart[..., None, None], drawn, positions)
         levels = []
         for level, (sampler, (chains, *_)) in enumerate(zip(samplers, run, strict=True)):
@@ -203,12 +203,6 @@ def _take_level(leaf: Array, source: Array) -> Array:
     """leaf [L, R, ...] at the levels `source` [L, R]."""
     index = source.reshape(source.shape + (1,) * (leaf.ndim - 2))
     return jnp.take_along_axis(leaf, index, axis=0)
-
-
-def _draw(key: Array, positions: Array, count: int) -> Array:
-    """`count` frames; without replacement as long as there are enough."""
-    replace = count > len(positions)
-    return positions[jax.random.choice(key, len(positions), (count,), replace=replace)]
 
 
 def _keep_step_size(fresh: Any, chains: Any) -> Any:

@@ -133,10 +133,18 @@ def distance_distribution(positions: ArrayLike, grid: Grid, width: float) -> jax
     Raises:
       ValueError: width ≤ 0.
     """
+    return smeared_density(pair_distances(positions), grid, width)
+
+
+def smeared_density(values: jax.Array, grid: Grid, width: float) -> jax.Array:
+    """Density [..., B] of values [..., P], each a Gaussian of standard deviation `width` (their unit).
+
+    Raises:
+      ValueError: width ≤ 0.
+    """
     if not width > 0:
         raise ValueError(f"the width of the smearing must be positive, got {width}; see distance_histogram")
-    distances = pair_distances(positions)
-    reduced = (grid.edges - distances[..., None]) / (np.sqrt(2) * width)
+    reduced = (grid.edges - values[..., None]) / (np.sqrt(2) * width)
     # The CDF less its constant ½, which the difference over a bin takes out.
     cdf = jnp.mean(jax.lax.erf(reduced) / 2, axis=-2)
     return _density(cdf, grid.edges)

@@ -20,6 +20,7 @@ class System(NamedTuple):
       masses: [N], amu.
       cell: [3, 3] in Å, rows are the lattice vectors, or None for a molecule in vacuum.
       bonds: [M, 2], i < j.
+      bond_lengths: [M], Å, of the reference.
       molecules: molecule number of each atom [N].
       temperature: K.
     """
@@ -28,6 +29,7 @@ class System(NamedTuple):
     masses: NDArray[np.float64]
     cell: NDArray[np.float64] | None
     bonds: NDArray[np.int64]
+    bond_lengths: NDArray[np.float64]
     molecules: NDArray[np.int64]
     temperature: float
 
@@ -44,6 +46,7 @@ def make_system(
 
     Two atoms are bonded where their distance is below `bond_tolerance` times the sum of their
     covalent radii (ASE's natural cutoffs; Cordero et al., Dalton Trans. 2008, 2832).
+    `bond_lengths` are those of this geometry.
 
     Args:
       numbers: [N].
@@ -64,8 +67,10 @@ def make_system(
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature} K; expected a positive number")
     atoms = Atoms(numbers, positions, cell=cell, pbc=cell is not None)
-    first, second = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=bond_tolerance))
-    bonds = np.unique(np.stack([first, second], axis=1)[first < second], axis=0).reshape(-1, 2)
+    first, second, distances = neighbor_list("ijd", atoms, natural_cutoffs(atoms, mult=bond_tolerance))
+    once = first < second
+    bonds, rows = np.unique(np.stack([first, second], axis=1)[once], axis=0, return_index=True)
+    bonds = bonds.reshape(-1, 2)
     graph = coo_array((np.ones(len(bonds)), (bonds[:, 0], bonds[:, 1])), shape=(len(numbers),) * 2)
     _, molecules = connected_components(graph, directed=False)
     return System(
@@ -73,6 +78,7 @@ def make_system(
         masses=atoms.get_masses(),
         cell=None if cell is None else np.asarray(cell, dtype=np.float64),
         bonds=bonds.astype(np.int64),
+        bond_lengths=distances[once][rows],
         molecules=molecules.astype(np.int64),
         temperature=float(temperature),
     )

@@ -21,6 +21,12 @@ from samplers.simulation import Window as Window
 from samplers.simulation import advance as advance
 from samplers.simulation import collect as collect
 from samplers.simulation import simulate as simulate
+from samplers.stability import Criterion as Criterion
+from samplers.stability import any_of as any_of
+from samplers.stability import bond_deviation as bond_deviation
+from samplers.stability import make_criterion as make_criterion
+from samplers.stability import minimum_distance as minimum_distance
+from samplers.stability import never as never
 
 SAMPLERS = {"ula": ula, "mala": mala, "baoab": baoab, "nose_hoover": nose_hoover}
 """Flag name -> builder (potential, system, **settings) -> Sampler."""

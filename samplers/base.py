@@ -72,6 +72,20 @@ def where_replica(keep: Array, yes: State, no: State) -> State:
     return jax.tree.map(lambda a, b: jnp.where(keep.reshape(keep.shape + (1,) * (a.ndim - 1)), a, b), yes, no)
 
 
+def new_noise(key: Array, state: State) -> State:
+    """The same replicas with other random numbers ahead; deterministic samplers have none."""
+    if not hasattr(state, "rng"):
+        return state
+    salt = jax.random.bits(key)
+    return state.set(rng=jax.vmap(jax.random.fold_in, (0, None))(state.rng, salt))
+
+
+def draw(key: Array, frames: Array, count: int) -> Array:
+    """`count` of the frames [F, ...]; without replacement as long as there are enough."""
+    replace = count > len(frames)
+    return frames[jax.random.choice(key, len(frames), (count,), replace=replace)]
+
+
 def centre(positions: Array, masses: Array) -> Array:
     """Positions [..., N, 3] with the centre of mass at the origin; masses [N]."""
     weights = jnp.asarray(masses, positions.dtype) / jnp.sum(masses)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from potentials.base import Params, Potential
 from potentials.system import System
 from samplers.base import Sampler, State, centre, kinetic_temperature, where_replica
+from samplers.stability import Criterion, never
 
 
 class Window(NamedTuple):
@@ -27,6 +28,8 @@ class Window(NamedTuple):
         centre of mass); NaN for samplers without momenta.
       alive: [S, R]; False from a replica's first non-finite position or recorded energy on. A dead
         replica stays at its last finite positions and its records repeat them.
+      intact_steps: [R], steps since the start of this simulation before a replica first met the
+        criterion or died; all of them where it never did.
       step: number of steps done when the window ended.
     """
 
@@ -34,43 +37,67 @@ class Window(NamedTuple):
     energies: NDArray[np.float32]
     kinetic_temperatures: NDArray[np.float32]
     alive: NDArray[np.bool_]
+    intact_steps: NDArray[np.int32]
     step: int
 
 
-def advance(sampler: Sampler, params: Params, state: State, n_steps: int) -> tuple[State, Array]:
+def advance(
+    sampler: Sampler, params: Params, state: State, n_steps: int, criterion: Criterion = never
+) -> tuple[State, Array, Array]:
     """`n_steps` steps in which a replica that goes non-finite is frozen at its last finite state.
 
+    Args:
+      sampler, params, state: what to run.
+      n_steps: of the sampler.
+      criterion: of instability, looked at after every step. A replica that meets it runs on.
+
     Returns:
-      The state and `alive` [R]: False where a replica was frozen.
+      The state; `alive` [R], False where a replica was frozen; `intact_steps` [R], how many steps a
+      replica made before it first met the criterion or was frozen, `n_steps` where it did neither.
     """
 
-    def body(_: int, carry: tuple[State, Array]) -> tuple[State, Array]:
-        state, alive = carry
+    def body(_: int, carry: tuple[State, Array, Array, Array]) -> tuple[State, Array, Array, Array]:
+        state, alive, intact, intact_steps = carry
         new = sampler.step(params, state)
         alive = alive & jnp.all(jnp.isfinite(new.position), axis=(1, 2))
         # The frozen replica keeps its random key too, so it would fail in the same way again.
-        return where_replica(alive, new, state), alive
+        state = where_replica(alive, new, state)
+        intact = intact & alive & ~criterion(state.position)
+        return state, alive, intact, intact_steps + intact
 
-    alive = jnp.ones(len(state.position), bool)
-    return jax.lax.fori_loop(0, n_steps, body, (state, alive))
+    yes = jnp.ones(len(state.position), bool)
+    zero = jnp.zeros(len(state.position), jnp.int32)
+    state, alive, _, intact_steps = jax.lax.fori_loop(0, n_steps, body, (state, yes, yes, zero))
+    return state, alive, intact_steps
 
 
-@partial(jax.jit, static_argnames=("sampler", "energy", "degrees_of_freedom", "frames", "every"))
+class _Progress(NamedTuple):
+    """What a window hands to the next."""
+
+    state: State
+    alive: Array
+    intact: Array
+    intact_steps: Array
+
+
+@partial(jax.jit, static_argnames=("sampler", "energy", "criterion", "degrees_of_freedom", "frames", "every"))
 def _window(
     sampler: Sampler,
     energy: Callable[..., Array],
+    criterion: Criterion,
     params: Params,
-    state: State,
-    alive: Array,
+    progress: _Progress,
     masses: Array | None,
     *,
     degrees_of_freedom: int,
     frames: int,
     every: int,
-) -> tuple[State, Array, tuple[Array, ...]]:
-    def body(carry: tuple[State, Array], _: None) -> tuple[tuple[State, Array], tuple[Array, ...]]:
-        state, alive = carry
-        new, finite = advance(sampler, params, state, every)
+) -> tuple[_Progress, tuple[Array, ...]]:
+    def body(carry: _Progress, _: None) -> tuple[_Progress, tuple[Array, ...]]:
+        state, alive, intact, intact_steps = carry
+        new, finite, steps = advance(sampler, params, state, every, criterion)
+        intact = intact & alive
+        intact_steps += jnp.where(intact, steps, 0)
         state = where_replica(alive, new, state)
         alive = alive & finite
         if masses is not None:
@@ -81,10 +108,10 @@ def _window(
             kinetic = kinetic_temperature(state, degrees_of_freedom)
         else:
             kinetic = jnp.full_like(energies, jnp.nan)
-        return (state, alive), (state.position, energies, kinetic, alive)
+        carry = _Progress(state, alive, intact & (steps == every), intact_steps)
+        return carry, (state.position, energies, kinetic, alive)
 
-    (state, alive), records = jax.lax.scan(body, (state, alive), None, frames)
-    return state, alive, records
+    return jax.lax.scan(body, progress, None, frames)
 
 
 def simulate(
@@ -98,6 +125,7 @@ def simulate(
     record_every: int,
     window_frames: int = 50,
     alive: Array | None = None,
+    criterion: Criterion = never,
 ) -> Iterator[tuple[Window, State, Array]]:
     """Runs replicas window by window; host memory holds one window at a time.
 
@@ -112,6 +140,7 @@ def simulate(
       record_every: S.
       window_frames: frames a window, hence how often the host hears of progress.
       alive: [R], from an earlier run that is being continued.
+      criterion: of instability, looked at after every step; see `Window.intact_steps`.
 
     Yields:
       (window, state, alive) after each window.
@@ -124,28 +153,33 @@ def simulate(
     masses = None if system.cell is not None else jnp.asarray(system.masses, jnp.float32)
     per_window = record_every * window_frames
     params = jax.jit(potential.tabulate)(params)
+    progress = _Progress(state, alive, alive, jnp.zeros(len(alive), jnp.int32))
     for index in range(-(-n_steps // per_window)):
-        state, alive, records = _window(
+        progress, records = _window(
             sampler,
             potential.energy,
+            criterion,
             params,
-            state,
-            alive,
+            progress,
             masses,
             degrees_of_freedom=degrees_of_freedom,
             frames=window_frames,
             every=record_every,
         )
-        yield Window(*jax.device_get(records), step=(index + 1) * per_window), state, alive
+        intact_steps = np.asarray(progress.intact_steps)
+        window = Window(*jax.device_get(records), intact_steps, step=(index + 1) * per_window)
+        yield window, progress.state, progress.alive
 
 
 class Trajectory(NamedTuple):
-    """A whole simulation in memory: C chains of T frames. Attributes as in `Window`, axes swapped."""
+    """A whole simulation in memory: C chains of T frames. Attributes as in `Window`, axes swapped;
+    `intact_steps` at the end."""
 
     positions: NDArray[np.float32]  # [C, T, N, 3]
     energies: NDArray[np.float32]  # [C, T]
     kinetic_temperatures: NDArray[np.float32]  # [C, T]
     alive: NDArray[np.bool_]  # [C, T]
+    intact_steps: NDArray[np.int32]  # [C]
 
 
 def collect(
@@ -159,4 +193,4 @@ def collect(
         if progress is not None:
             progress(window)
     arrays = (np.concatenate([w[field] for w in kept]).swapaxes(0, 1) for field in range(4))
-    return Trajectory(*arrays), state
+    return Trajectory(*arrays, kept[-1].intact_steps), state

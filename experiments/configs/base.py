@@ -8,7 +8,7 @@ def get_config() -> ConfigDict:
     """The base configuration: SchNet, MSE, no data set yet."""
     config = ConfigDict()
     config.seed = 0  # of initial weights, batches, chains and evaluation
-    config.objective = "mse"  # mse | crmse | contrastive
+    config.objective = "mse"  # mse | crmse | contrastive | stable
     config.potential = "schnet"
     config.init_from = ""  # workdir whose params and optimiser moments post-training starts from
 
@@ -60,19 +60,43 @@ def get_config() -> ConfigDict:
     config.contrastive.fallen_weight = 2.0
     config.contrastive.burn_in = 500  # steps before the first update; MALA tunes in them
 
+    config.stable = ConfigDict()
+    config.stable.sampler = "nose_hoover"  # nose_hoover | baoab
+    config.stable.n_replicas = 64
+    config.stable.n_steps = 2000  # t, of a window
+    config.stable.record_every = 50  # steps between samples; divides n_steps
+    config.stable.f_max = 0.75  # unstable share at which learning begins
+    config.stable.f_min = 0.0  # and at which it ends
+    config.stable.n_cycles = 4
+    config.stable.max_learning_windows = 100  # a cycle; then what still breaks starts again from data
+    config.stable.bond_deviation = 0.25  # Å, of any bond from its mean length; 0: not looked at
+    config.stable.minimum_distance = 0.0  # Å, between atoms without a bond; 0: not looked at
+    # Weights w_k in Σ w_k ‖⟨g_k⟩ − g_ref,k‖²; 0: not an observable.
+    config.stable.observables = ConfigDict(
+        {"distances": 1.0, "bond_lengths": 0.0, "mean_bond_length": 0.0, "angles": 0.0}
+    )
+    config.stable.reference = ""  # .npz with targets by observable; empty: means over the training frames
+    config.stable.cross_fitted = True  # unbiased gradients from two halves of the replicas
+    config.stable.max_uses = 1  # updates from one simulation, by reweighting
+    config.stable.min_effective = 0.5  # effective share of the samples that this needs
+    config.stable.qm_weight = 10.0  # λ_QM, on the energy and force errors above
+    config.stable.plateau_patience = 10  # learning windows
+    config.stable.plateau_factor = 0.2
+
     # Samplers, by name, at the data set's temperature.
     config.ula = ConfigDict({"step_size": 4e-4})  # Å²
     config.mala = ConfigDict({"step_size": 3e-4})  # Å², before tuning
     config.baoab = ConfigDict({"timestep": 0.5, "friction": 1.0})  # fs, 1/ps
     config.nose_hoover = ConfigDict({"timestep": 0.5, "relaxation": 50.0, "chain_length": 3})  # fs
 
-    # Optimisation: Adam; learning rate from `initial` to `final` along a cosine.
+    # Optimisation: learning rate from `initial` to `final` along a cosine.
     config.training = ConfigDict()
     config.training.batch_size = 50
     config.training.log_every = 100  # updates a jitted call
     config.training.checkpoint_every = 500  # updates; a multiple of log_every
     # Without init_from:
     config.pre_training = ConfigDict()
+    config.pre_training.optimiser = "adam"  # adam | sgd
     config.pre_training.n_updates = 9500
     config.pre_training.initial = 2e-3
     config.pre_training.final = 1e-5
@@ -80,6 +104,7 @@ def get_config() -> ConfigDict:
     config.pre_training.average_decay = 0.0  # of the exponential moving average of the weights; 0: none
     # With init_from:
     config.post_training = ConfigDict()
+    config.post_training.optimiser = "adam"
     config.post_training.n_updates = 1500
     config.post_training.initial = 2e-4
     config.post_training.final = 5e-5
@@ -99,6 +124,7 @@ def get_config() -> ConfigDict:
     config.evaluation.record_every = 100  # steps
     config.evaluation.discard = 0.1  # share of each chain left out of distributions
     config.evaluation.seed = 1  # of the fresh chains
+    config.evaluation.bond_deviation = 0.5  # Å, of any bond from its mean length: a broken replica
     config.evaluation.spurious_margin = 2.0  # kcal/mol below the lowest reference energy
     # Dihedrals as 0-based quadruples such as "3-2-0-1"; empty: found from the bonds.
     config.evaluation.dihedrals = ()

@@ -45,6 +45,7 @@ def chains(energies: np.ndarray, alive: np.ndarray | None = None, kinetic: float
         energies,
         np.full(energies.shape, kinetic, np.float32),
         np.ones(energies.shape, bool) if alive is None else alive,
+        np.full(len(energies), energies.shape[1] * small().evaluation.record_every),
     )
 
 

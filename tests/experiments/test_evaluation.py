@@ -19,6 +19,7 @@ from experiments.evaluation import (
     settings_metrics,
     spurious_frames,
     stability_metrics,
+    survival_metrics,
 )
 from experiments.runs import load_run, time_label
 from experiments.verdicts import verdict
@@ -111,7 +112,7 @@ def test_a_bond_half_an_angstrom_off_its_mean_is_broken():
     """The hydroxyl hydrogen is moved along its bond to the mean length and a given excess."""
     problem, _ = small_problem()
     trajectory = chains(np.zeros((3, 20)))
-    assert not broken_frames(problem, trajectory).any()
+    assert not broken_frames(small(), problem, trajectory).any()
     oxygen, hydrogen = 2, 3
     assert problem.system.numbers[[oxygen, hydrogen]].tolist() == [8, 1]
     assert [oxygen, hydrogen] in problem.system.bonds.tolist()
@@ -123,10 +124,25 @@ def test_a_bond_half_an_angstrom_off_its_mean_is_broken():
         trajectory.positions[chain, frame, hydrogen] = moved
     expected = np.zeros((3, 20), bool)
     expected[1, 4] = expected[2, 6] = True
-    np.testing.assert_array_equal(broken_frames(problem, trajectory), expected)
+    np.testing.assert_array_equal(broken_frames(small(), problem, trajectory), expected)
     metrics = stability_metrics(small(), *_with(trajectory))
     assert metrics["broken_fraction"] == pytest.approx(2 / 60) and metrics["broken_chains"] == 2
     assert metrics["spurious_fraction"] == 0
+
+
+def test_stable_times():
+    config = small(**{"evaluation.record_every": 100, "baoab.timestep": 0.25})
+    trajectory = chains(np.zeros((5, 20)))._replace(intact_steps=np.array([400, 2000, 800, 1200, 2000]))
+    metrics = survival_metrics(config, trajectory)
+    assert metrics["stable_time_ps_median"] == pytest.approx(0.3)
+    assert metrics["stable_time_ps_mean"] == pytest.approx(np.mean([0.1, 0.5, 0.2, 0.3, 0.5]))
+    assert metrics["unstable_chains"] == 3 and metrics["stable_time_ps_mean_stderr"] > 0
+    curves = chain_curves(config, *_with(trajectory))
+    np.testing.assert_allclose(curves["stable_time_ps"], [0.1, 0.5, 0.2, 0.3, 0.5])
+    np.testing.assert_array_equal(curves["stable_broken"], [True, False, True, True, False])
+    by_steps = survival_metrics(small(**{"evaluation.sampler": "ula"}), chains(np.zeros((5, 20))))
+    assert by_steps["stable_time_steps_mean"] == 20 and by_steps["unstable_chains"] == 0
+    assert by_steps["stable_time_steps_median"] == np.inf
 
 
 @pytest.mark.filterwarnings("error")
@@ -240,7 +256,13 @@ def test_from_params_to_metrics(sampler):
     others = OTHERS | {f"dihedral_within_two_stderr_{name}" for name in reference.dihedral_names}
     settings = SETTINGS | {f"sampler_{name}" for name in config[sampler]}
     settings |= {"chain_length_ps"} if sampler == "baoab" else set()
-    assert set(metrics) == averages | {f"{name}_stderr" for name in averages} | others | settings
+    unit = "ps" if sampler == "baoab" else "steps"
+    others |= {"unstable_chains"}
+    averages |= {f"stable_time_{unit}_mean"}
+    # Undefined where fewer than half of the chains broke.
+    medians = {f"stable_time_{unit}_median", f"stable_time_{unit}_median_stderr"}
+    assert set(metrics) == averages | {f"{name}_stderr" for name in averages} | others | settings | medians
+    metrics = {name: value for name, value in metrics.items() if name not in medians}
     for name in averages:
         assert np.isfinite(metrics[name]) and metrics[f"{name}_stderr"] >= 0, name
     assert json.loads(json.dumps(metrics)) == metrics

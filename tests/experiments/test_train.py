@@ -33,6 +33,9 @@ def small(**changes):
     config.post_training.n_updates = 60
     config.post_training.warmup = 10
     config.contrastive.n_chains, config.contrastive.n_steps, config.contrastive.burn_in = 6, 5, 20
+    # Bonds that leave a range they can not keep to: learning begins at once and goes on.
+    config.stable.n_replicas, config.stable.n_steps, config.stable.record_every = 6, 20, 10
+    config.stable.bond_deviation, config.stable.max_learning_windows = 0.03, 1000
     config.update_from_flattened_dict(changes)
     return config
 
@@ -103,8 +106,9 @@ def test_post_training_of_another_problem_is_refused(pretrained, changes, words)
         prepare(small(objective="crmse", init_from=str(pretrained[0]), **changes))
 
 
-def test_kill_9_and_start_again_equals_an_unbroken_run(pretrained, tmp_path):
-    config = small(objective="crmse", init_from=str(pretrained[0]))
+@pytest.mark.parametrize("objective_name", ["crmse", "stable"])
+def test_kill_9_and_start_again_equals_an_unbroken_run(pretrained, tmp_path, objective_name):
+    config = small(objective=objective_name, init_from=str(pretrained[0]))
     # The unbroken run is another process too, so that both compile under the same circumstances.
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     subprocess.run(command(config, unbroken), cwd=ROOT, check=True, capture_output=True)
@@ -128,6 +132,9 @@ def test_kill_9_and_start_again_equals_an_unbroken_run(pretrained, tmp_path):
     assert_same(one, other)
     rows = [(w / "train_log.csv").read_text().splitlines() for w in (unbroken, broken)]
     assert len(rows[0]) == len(rows[1]) == 7
+    if objective_name == "stable":  # killed in the middle of a learning phase
+        phase = rows[0][0].split(",").index("phase")
+        assert [row.split(",")[phase] for row in rows[0][2:]] == ["1.0"] * 5
 
 
 def test_a_damaged_checkpoint_is_passed_over(pretrained, tmp_path):
@@ -173,6 +180,12 @@ def test_a_workdir_of_another_configuration_is_refused_untouched(pretrained):
         ({"baoab.timestep": 0.0}, "baoab.timestep is 0.0; expected a positive number"),
         ({"evaluation.discard": 1.0}, "evaluation.discard is 1.0"),
         ({"objective": "crmse", "contrastive.restart_fraction": 2.0}, "contrastive.restart_fraction is 2.0"),
+        ({"objective": "stable", "stable.f_min": 0.8}, "stable.f_min is 0.8 and f_max 0.75"),
+        ({"objective": "stable", "stable.record_every": 7}, "expected a multiple of stable.record_every, 7"),
+        ({"objective": "stable", "stable.bond_deviation": 0.0}, "expected at least one criterion"),
+        ({"objective": "stable", "stable.reference": "/nowhere.npz"}, "stable.reference: /nowhere.npz"),
+        ({"objective": "stable", "stable.observables.distances": 0.0}, "stable: no observables"),
+        ({"post_training.optimiser": "lion", "init_from": "/nowhere"}, "unknown optimiser 'lion'"),
     ],
 )
 def test_bad_input_is_one_line_that_names_it(changes, words):

@@ -182,6 +182,44 @@ def test_gradient_is_clipped_before_adam():
     assert float(first_moment) == pytest.approx(0.1 * 10.0)  # (1 − β₁) · clip_norm
 
 
+def test_plain_gradients_carry_the_moments_along():
+    objective = _linear()
+    sgd = make_optimiser(clip_norm=0.5, name="sgd")
+    update = make_update(objective, sgd, SCHEDULE._replace(final=3e-3), batch_size=8, n_updates=1)
+    state = _start(objective)
+    moments = jax.tree.map(lambda leaf: leaf + 1, state.optimiser)
+    state, _, _ = update(state._replace(optimiser=jax.tree.map(jnp.copy, moments)), FRAMES)
+    assert float(state.params["barrier"]) == pytest.approx(OTHER["barrier"] - 3e-3 * 0.5, rel=1e-5)
+    _assert_same_bits(state.optimiser, moments)
+
+
+def test_unknown_optimiser():
+    with pytest.raises(ValueError, match="unknown optimiser 'sdg'; nearest: 'sgd'"):
+        make_optimiser(1.0, "sdg")
+
+
+def test_an_objective_that_only_simulates_changes_nothing_but_its_state():
+    def sample(params, state):
+        return state, state + 1
+
+    objective = Objective(
+        init=lambda key, params, frames: jnp.int32(0),
+        sample=sample,
+        loss=lambda params, batch, samples: (params["barrier"], {}),
+        rate=lambda samples: jnp.where(samples < 2, 0.0, 0.5),  # two calls without learning
+    )
+    update = _update(1, objective, SCHEDULE._replace(final=3e-3))
+    first = state = _start(objective)
+    kept = jax.tree.map(jnp.copy, (first.params, first.average, first.optimiser))
+    for calls in (1, 2):
+        state, metrics, _ = update(state, FRAMES)
+        _assert_same_bits((state.params, state.average, state.optimiser), kept)
+        assert int(state.objective) == int(state.step) == calls and metrics["learning_rate"] == 0
+    state, metrics, _ = update(state, FRAMES)
+    assert float(metrics["learning_rate"]) == pytest.approx(1.5e-3)
+    assert float(state.params["barrier"]) == pytest.approx(OTHER["barrier"] - 1.5e-3, rel=1e-4)
+
+
 @pytest.mark.parametrize("decay", [0.9, 0.0])
 def test_average_of_the_weights(decay):
     objective = _linear()

@@ -197,7 +197,8 @@ def test_advance_freezes_at_the_last_finite_state():
 
     counter = Sampler(lambda key, params, x: x, step, lambda params, state: state)
     state = State(jnp.zeros((3, 1, 3)), jnp.array([100.0, 3.0, 6.0]))
-    state, alive = jax.jit(lambda s: advance(counter, {}, s, 6))(state)
+    state, alive, intact = jax.jit(lambda s: advance(counter, {}, s, 6))(state)
+    np.testing.assert_array_equal(intact, [6, 3, 6])
     np.testing.assert_array_equal(state.position[:, 0, 0], [6.0, 3.0, 6.0])
     np.testing.assert_array_equal(alive, [True, False, True])
 

@@ -1,0 +1,69 @@
+"""Observables whose ensemble averages a potential can be trained for, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import jax.numpy as jnp
+
+from objectives.angles import angle_distribution, angle_grid, find_angles
+from objectives.ensemble import Observable, Observables
+from objectives.observables import bond_lengths, distance_distribution, distance_grid
+from potentials.registry import lookup
+from potentials.system import System
+
+DISTANCE_WIDTH = 0.016  # Å, one bin of h(r)
+ANGLE_WIDTH = 0.035  # rad, two bins of the ADF
+
+
+def _distances(system: System) -> Observable:
+    return partial(distance_distribution, grid=distance_grid(), width=DISTANCE_WIDTH)
+
+
+def _bond_lengths(system: System) -> Observable:
+    _require_bonds(system, "bond_lengths")
+    return partial(bond_lengths, bonds=system.bonds)
+
+
+def _mean_bond_length(system: System) -> Observable:
+    _require_bonds(system, "mean_bond_length")
+    return lambda positions: jnp.mean(bond_lengths(positions, system.bonds))[None]
+
+
+def _angles(system: System) -> Observable:
+    triples = find_angles(system.bonds)
+    if not len(triples):
+        raise ValueError("observable 'angles': the system has no two bonds at one atom")
+    return partial(angle_distribution, triples=triples, grid=angle_grid(), width=ANGLE_WIDTH)
+
+
+def _require_bonds(system: System, name: str) -> None:
+    if not len(system.bonds):
+        raise ValueError(f"observable '{name}': the system has no bonds")
+
+
+OBSERVABLES: dict[str, Callable[[System], Observable]] = {
+    "distances": _distances,
+    "bond_lengths": _bond_lengths,
+    "mean_bond_length": _mean_bond_length,
+    "angles": _angles,
+}
+"""Flag name -> builder (system) -> (positions [N, 3]) -> [K]. `distances` is h(r) in 1/Å, 500 bins to
+8 Å; `bond_lengths` in Å, bond by bond; `mean_bond_length` their mean; `angles` the ADF in 1/rad."""
+
+
+def make_observables(weights: Mapping[str, float], system: System) -> Observables:
+    """Those with a positive weight: name -> (weight, observable).
+
+    Raises:
+      ValueError: an unknown name, a negative weight, or a system without what is observed.
+    """
+    chosen = {}
+    for name, weight in weights.items():
+        builder = lookup(OBSERVABLES, name, "observable")
+        if not weight >= 0:
+            raise ValueError(f"the weight of observable '{name}' is {weight}; expected 0 or more")
+        if weight > 0:
+            chosen[name] = (float(weight), builder(system))
+    return chosen

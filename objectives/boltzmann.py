@@ -1,0 +1,143 @@
+"""The Boltzmann estimator: gradients of ensemble averages, without differentiating through dynamics.
+
+    ∂⟨g⟩/∂θ = ⟨∂g/∂θ⟩ − β Cov(g, ∂U_θ/∂θ)
+
+(Raja et al., arXiv 2402.13984, eq. 6 and A.1). `ensemble_average` carries this as its derivative rule
+with respect to the *energies* of the samples, so that any loss of averages differentiates as it
+should, and in reverse mode the observables are contracted first: one pass over the samples, whatever
+the number of observables and parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from potentials.base import Params, Potential
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
+def ensemble_average(energies: Array, values: Array, weights: Array, beta: float) -> Array:
+    """Σ_i w_i g_i, an estimate of ⟨g⟩ under exp(−β U), differentiable in θ through the energies.
+
+    The covariance in the derivative is the unbiased one: N/(N − 1) for N equal weights, and
+    1/(1 − Σ w²) in general. Second derivatives are not those of the ensemble average.
+
+    Args:
+      energies: U_θ of the samples [N], eV. Their values are not used, their derivatives are.
+      values: g of the samples [N, ...].
+      weights: [N], not negative, summing to 1, or all zero for no samples; constants.
+      beta: 1/(k_B T), 1/eV.
+
+    Returns:
+      [...].
+    """
+    return jnp.tensordot(weights, values, axes=1)
+
+
+@ensemble_average.defjvp
+def _ensemble_average_jvp(
+    beta: float, primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
+) -> tuple[Array, Array]:
+    energies, values, weights = primals
+    energy_change, value_change, _ = tangents
+    average = ensemble_average(energies, values, weights, beta)
+    left = 1.0 - jnp.sum(weights**2)  # (N − 1)/N for equal weights
+    unbiased = jnp.where(left > 0, 1.0 / jnp.where(left > 0, left, 1.0), 0.0)
+    deviations = values - average
+    covariance = unbiased * jnp.tensordot(weights * energy_change, deviations, axes=1)
+    return average, jnp.tensordot(weights, value_change, axes=1) - beta * covariance
+
+
+def squared_deviation(
+    energies: Array,
+    values: Array,
+    target: ArrayLike,
+    weights: Array,
+    beta: float,
+    halves: Array | None = None,
+) -> Array:
+    """‖⟨g⟩ − g_ref‖² (StABlE, eq. 4), with the Boltzmann estimator as its gradient.
+
+    With `halves` it is cross-fitted, (⟨g⟩_A − g_ref)·(⟨g⟩_B − g_ref): value and gradient are then
+    unbiased where the halves are independent, while the plain form, in which the noise of ⟨g⟩ meets
+    itself, is off by O(1/N). The cross-fitted value may be negative.
+
+    Args:
+      energies: U_θ of the samples [N], eV.
+      values: g of the samples [N, K].
+      target: g_ref [K].
+      weights: [N], as in `ensemble_average`.
+      beta: 1/(k_B T), 1/eV.
+      halves: [N], bool, which half each sample is in; samples that are correlated belong in one.
+
+    Raises:
+      ValueError: shapes that do not fit.
+    """
+    target = jnp.asarray(target)
+    if (
+        target.shape != values.shape[1:]
+        or energies.shape != values.shape[:1]
+        or weights.shape != energies.shape
+    ):
+        raise ValueError(
+            f"energies {energies.shape}, values {values.shape}, weights {weights.shape} and target "
+            f"{target.shape}: expected [N], [N, K], [N] and [K]"
+        )
+    if halves is None:
+        return jnp.sum((ensemble_average(energies, values, weights, beta) - target) ** 2)
+    parts = []
+    for half in (halves, ~halves):
+        share = jnp.sum(weights, where=half)
+        own = jnp.where(half, weights, 0.0) / jnp.where(share > 0, share, 1.0)
+        # A half without samples has nothing to say: its deviation is 0, not −g_ref.
+        parts.append(jnp.where(share > 0, ensemble_average(energies, values, own, beta) - target, 0.0))
+    return jnp.sum(parts[0] * parts[1])
+
+
+def sample_energies(potential: Potential, params: Params, positions: Array, batch_size: int = 256) -> Array:
+    """U_θ of samples [N, n, 3] -> [N], eV; memory is that of one batch in the reverse pass too.
+
+    Args:
+      potential: U.
+      params: gradients flow through these.
+      positions: Å, held constant.
+      batch_size: samples differentiated at a time.
+    """
+    one = jax.checkpoint(lambda x: potential.energy(params, x))
+    return jax.lax.map(one, jax.lax.stop_gradient(positions), batch_size=min(batch_size, len(positions)))
+
+
+def neighbourhood_energies(
+    potential: Potential, neighbourhoods: ArrayLike
+) -> Callable[[Params, Array], Array]:
+    """Local energies for the localized estimator (StABlE, A.2, eq. 8): sums of atomic energies.
+
+    With local observables in place of g, `ensemble_average` over (samples × neighbourhoods) is then
+    the localized estimator. It leaves out how a neighbourhood's observable varies with the energy of
+    all other atoms, which is exact for independent neighbourhoods and gets better with their size.
+
+    Args:
+      potential: one with atomic energies.
+      neighbourhoods: atom indices [B, n].
+
+    Returns:
+      (params, positions [N, 3]) -> [B], eV.
+
+    Raises:
+      ValueError: indices of another shape.
+    """
+    indices = np.asarray(neighbourhoods)
+    if indices.ndim != 2 or not np.issubdtype(indices.dtype, np.integer):
+        raise ValueError(f"neighbourhoods have shape {indices.shape}; expected atom indices [B, n]")
+
+    def energies(params: Params, positions: Array) -> Array:
+        return jnp.sum(potential.atomic_energies(params, positions)[indices], axis=-1)
+
+    return energies

@@ -1,0 +1,125 @@
+"""The observable loss on an ensemble of samples: Σ_k w_k ‖⟨g_k⟩ − g_ref,k‖²."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from objectives.base import Metrics
+from objectives.boltzmann import sample_energies, squared_deviation
+from objectives.reweighting import boltzmann_weights, effective_samples
+from potentials.base import Params, Potential
+
+Observable = Callable[[Array], Array]
+"""(positions [n, 3], Å) -> [K]."""
+
+Observables = Mapping[str, tuple[float, Observable]]
+"""Name -> (weight w_k, observable)."""
+
+_BATCH = 256  # samples whose observables are made at a time
+
+
+class Ensemble(NamedTuple):
+    """Samples of one simulation of R replicas, S frames each.
+
+    Attributes:
+      positions: [S, R, n, 3], Å, held constant.
+      energies: [S, R], eV, under the params that drew them.
+      valid: [S, R], False from a replica's first non-finite position or energy on.
+    """
+
+    positions: Array
+    energies: Array
+    valid: Array
+
+    def flat(self) -> tuple[Array, Array, Array]:
+        """Positions [S·R, n, 3], energies [S·R] and valid [S·R]."""
+        positions = self.positions.reshape(-1, *self.positions.shape[2:])
+        return positions, self.energies.ravel(), self.valid.ravel()
+
+
+def observable_loss(
+    potential: Potential,
+    observables: Observables,
+    targets: Mapping[str, Array],
+    beta: float,
+    params: Params,
+    ensemble: Ensemble,
+    *,
+    cross_fitted: bool = True,
+) -> tuple[Array, Metrics]:
+    """Σ_k w_k ‖⟨g_k⟩ − g_ref,k‖², with the Boltzmann estimator as its gradient (StABlE, eq. 4 and 6).
+
+    Samples that were drawn under other params are reweighted by exp(−β ΔU).
+
+    Args:
+      potential: U.
+      observables: what is averaged.
+      targets: g_ref by name, each [K].
+      beta: 1/eV.
+      params: gradients flow through these alone.
+      ensemble: at least two replicas, so that there are two halves.
+      cross_fitted: contrast replicas of even with those of odd number, which are independent: an
+        unbiased gradient, see `boltzmann.squared_deviation`.
+
+    Returns:
+      The loss, and metrics: `deviation_<name>`, each unweighted, and `effective_samples`.
+    """
+    positions, drawn, valid = ensemble.flat()
+    n_replicas = ensemble.valid.shape[1]
+    # A failed frame may have no finite energy, and masking that would leave NaN in the gradient: it
+    # stands on a frame of the ensemble that has one. Without any the weights are all zero.
+    stand_in = positions[jnp.argmax(valid)]
+    positions = jnp.where(valid[:, None, None], positions, stand_in)
+    energies = sample_energies(potential, params, positions)
+    weights = boltzmann_weights(beta * jax.lax.stop_gradient(energies - drawn), valid)
+    replica = jnp.broadcast_to(jnp.arange(n_replicas), ensemble.valid.shape).ravel()
+    halves = replica % 2 == 0 if cross_fitted else None
+    total, metrics = jnp.zeros(()), {"effective_samples": effective_samples(weights) * jnp.any(valid)}
+    for name, (weight, observable) in observables.items():
+        values = jax.lax.map(observable, positions, batch_size=min(_BATCH, len(positions)))
+        value = squared_deviation(energies, values, targets[name], weights, beta, halves)
+        # Without samples the distance to the target would be that of an average of nothing.
+        value = jnp.where(jnp.any(valid), value, 0.0)
+        total += weight * value
+        metrics[f"deviation_{name}"] = value
+    return total, metrics
+
+
+def effective_fraction(potential: Potential, beta: float, params: Params, ensemble: Ensemble) -> Array:
+    """Effective share of the valid samples when they are reweighted to these params; 0 without any."""
+    positions, drawn, valid = ensemble.flat()
+    change = beta * (jax.vmap(potential.energy, (None, 0))(params, positions) - drawn)
+    usable = valid & jnp.isfinite(change)
+    weights = boltzmann_weights(change, usable)
+    return jnp.where(jnp.any(usable), effective_samples(weights) / jnp.maximum(jnp.sum(valid), 1), 0.0)
+
+
+def mean_observable(observable: Observable, positions: Array) -> Array:
+    """⟨g⟩ over frames [F, n, 3] (Å) -> [K]."""
+    return jnp.mean(jax.lax.map(observable, positions, batch_size=min(_BATCH, len(positions))), axis=0)
+
+
+def check_targets(
+    observables: Observables, targets: Mapping[str, ArrayLike], n_atoms: int
+) -> dict[str, Array]:
+    """The targets given as arrays, after a look at their names and shapes.
+
+    Raises:
+      ValueError: a target without an observable, of another shape, or not finite; it is named.
+    """
+    checked = {}
+    for name, target in targets.items():
+        if name not in observables:
+            raise ValueError(f"target '{name}' is of no observable; known: {', '.join(observables)}")
+        shape = jax.eval_shape(observables[name][1], jnp.zeros((n_atoms, 3))).shape
+        if np.shape(target) != shape or not np.isfinite(target).all():
+            raise ValueError(f"target '{name}' has shape {np.shape(target)}; expected finite numbers {shape}")
+        checked[name] = jnp.asarray(target, jnp.float32)
+    return checked

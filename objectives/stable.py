@@ -1,0 +1,301 @@
+"""StABlE training: simulate until replicas break, then learn observables from where they did.
+
+Raja et al., arXiv 2402.13984, Algorithm 1, as a state machine: every call of `sample` runs one window
+of all replicas, so a run can be checkpointed and resumed between any two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from objectives.base import Batch, Metrics, Objective
+from objectives.ensemble import (
+    Ensemble,
+    Observables,
+    check_targets,
+    effective_fraction,
+    mean_observable,
+    observable_loss,
+)
+from potentials.base import Params, Potential
+from samplers.base import Sampler, centre, draw, new_noise, where_replica
+from samplers.simulation import advance
+from samplers.stability import Criterion
+
+SIMULATING, LEARNING, DONE = 0, 1, 2
+"""Phases."""
+
+
+class Settings(NamedTuple):
+    """Attributes:
+    n_replicas: R, started from training frames.
+    n_steps: t of a window, a multiple of record_every.
+    record_every: S, steps between the frames that are samples.
+    f_max: unstable share at which learning begins.
+    f_min: unstable share at or below which it ends.
+    n_cycles: after so many pairs of phases nothing more is done.
+    max_learning_windows: of one learning phase; replicas that still break start again from data.
+    cross_fitted: see `ensemble.observable_loss`.
+    max_uses: updates from one simulation, by reweighting (DiffTRe, Thaler and Zavadlav, Nature
+      Communications 12, 6884); 1 simulates anew before every update, as the paper does.
+    min_effective: effective share of the samples below which they are not used again.
+    qm_weight: λ_QM of the supervised term.
+    plateau_patience: learning windows without a lower unstable share before the rate drops.
+    plateau_factor: by which it drops; it is 1 again at the next learning phase.
+    """
+
+    n_replicas: int = 64
+    n_steps: int = 2000
+    record_every: int = 50
+    f_max: float = 0.75
+    f_min: float = 0.0
+    n_cycles: int = 4
+    max_learning_windows: int = 100
+    cross_fitted: bool = True
+    max_uses: int = 1
+    min_effective: float = 0.5
+    qm_weight: float = 10.0
+    plateau_patience: int = 10
+    plateau_factor: float = 0.2
+
+
+class Samples(NamedTuple):
+    """What one call of `sample` hands to the loss.
+
+    Attributes:
+      ensemble: of the latest window.
+      targets: g_ref by name.
+      phase: of the window; the loss is zero in all but LEARNING.
+      rate: factor on the learning rate, 0 unless LEARNING.
+      unstable_fraction: of the replicas.
+      cycle: how many pairs of phases are complete.
+    """
+
+    ensemble: Ensemble
+    targets: dict[str, Array]
+    phase: Array
+    rate: Array
+    unstable_fraction: Array
+    cycle: Array
+
+
+class StableState(NamedTuple):
+    """Where the algorithm stands.
+
+    Attributes:
+      replicas: the sampler's states from which the next window starts.
+      unstable: [R], those that wait for learning at the start of the window in which they broke.
+      phase: of the next window.
+      learned: windows of this learning phase.
+      best, stale, rate: of the plateau: lowest unstable share, windows since then, factor.
+      uses: how often the latest ensemble was learnt from.
+      latest: what the last call of `sample` returned.
+      data: [F, n, 3], what lost replicas start again from.
+      key: PRNG key.
+    """
+
+    replicas: Any
+    unstable: Array
+    phase: Array
+    learned: Array
+    best: Array
+    stale: Array
+    rate: Array
+    uses: Array
+    latest: Samples
+    data: Array
+    key: Array
+
+
+def stable(
+    potential: Potential,
+    sampler: Sampler,
+    criterion: Criterion,
+    observables: Observables,
+    supervised: Objective,
+    masses: ArrayLike,
+    beta: float,
+    *,
+    targets: Mapping[str, ArrayLike] | None = None,
+    centred: bool = True,
+    **settings: Any,
+) -> Objective:
+    """L_obs + λ_QM L_QM (StABlE, eq. 7), in turns with simulation.
+
+    Simulation phase: replicas run windows; one that meets the criterion goes back to the start of its
+    window and waits, until the unstable share is f_max. Learning phase: all replicas run one window
+    from where they stand, one update is made, they are put back; until the unstable share is f_min.
+
+    Args:
+      potential: U.
+      sampler: of the replicas; momenta and all are rewound with it. Random forces are drawn anew.
+      criterion: of instability, looked at after every step. A non-finite replica is unstable too.
+      observables: what is learnt.
+      supervised: the objective L_QM of the training frames, without samples.
+      masses: [n], amu.
+      beta: of the estimator, 1/eV.
+      targets: g_ref by name; the mean over the training frames for those not in it.
+      centred: frames are centred on their centre of mass; False in a box.
+      **settings: see `Settings`.
+
+    Raises:
+      ValueError: settings out of range, no observables, or a target of another shape.
+    """
+    s = check_settings(Settings(**settings))
+    if not observables:
+        raise ValueError("stable: no observables; expected one or more with a positive weight")
+    given = check_targets(observables, targets or {}, len(jnp.asarray(masses)))
+    energy = jax.vmap(potential.energy, (None, 0))
+    n_frames = s.n_steps // s.record_every
+
+    def init(key: Array, params: Params, frames: Batch) -> StableState:
+        key, start, pick = jax.random.split(key, 3)
+        means = {name: mean_observable(g, frames.positions) for name, (_, g) in observables.items()}
+        shape = (n_frames, s.n_replicas)
+        nothing = Ensemble(
+            jnp.zeros((*shape, *frames.positions.shape[1:])), jnp.zeros(shape), jnp.zeros(shape, bool)
+        )
+        integer, real = jnp.int32, jnp.float32
+        latest = Samples(nothing, means | given, integer(SIMULATING), real(0), real(0), integer(0))
+        return StableState(
+            replicas=sampler.init(start, params, draw(pick, frames.positions, s.n_replicas)),
+            unstable=jnp.zeros(s.n_replicas, bool),
+            phase=integer(SIMULATING),
+            learned=integer(0),
+            best=real(jnp.inf),
+            stale=integer(0),
+            rate=real(1),
+            uses=integer(0),
+            latest=latest,
+            data=frames.positions,
+            key=key,
+        )
+
+    def window(params: Params, state: StableState) -> tuple[Any, Array, Ensemble]:
+        """All replicas for t steps: (their ends, which stayed intact [R], samples)."""
+
+        def body(carry: tuple[Any, Array, Array], _: None) -> tuple[Any, tuple[Array, ...]]:
+            replicas, alive, intact = carry
+            new, finite, steps = advance(sampler, params, replicas, s.record_every, criterion)
+            replicas = where_replica(alive, new, replicas)
+            if centred:
+                replicas = replicas.set(position=centre(replicas.position, masses))
+            energies = energy(params, replicas.position)
+            alive = alive & finite & jnp.isfinite(energies)
+            intact = intact & alive & (steps == s.record_every)
+            return (replicas, alive, intact), (replicas.position, energies, alive)
+
+        starts = new_noise(jax.random.fold_in(state.key, 0), sampler.refresh(params, state.replicas))
+        yes = jnp.ones(s.n_replicas, bool)
+        (ends, _, intact), records = jax.lax.scan(body, (starts, yes, yes), None, n_frames)
+        return ends, intact, Ensemble(*records)
+
+    def simulating(params: Params, state: StableState) -> StableState:
+        ends, intact, ensemble = window(params, state)
+        unstable = state.unstable | ~intact
+        share = jnp.mean(unstable)
+        latest = state.latest._replace(
+            ensemble=ensemble, phase=jnp.int32(SIMULATING), rate=jnp.float32(0), unstable_fraction=share
+        )
+        return state._replace(
+            replicas=where_replica(~unstable, ends, state.replicas),
+            unstable=unstable,
+            phase=jnp.where(share >= s.f_max, LEARNING, SIMULATING).astype(jnp.int32),
+            learned=jnp.int32(0),
+            best=jnp.float32(jnp.inf),
+            stale=jnp.int32(0),
+            rate=jnp.float32(1),
+            latest=latest,
+        )
+
+    def learning(params: Params, state: StableState) -> StableState:
+        ends, intact, ensemble = window(params, state)
+        share = jnp.mean(~intact)
+        stale = jnp.where(share < state.best, 0, state.stale + 1)
+        drop = stale > s.plateau_patience
+        rate = jnp.where(drop, state.rate * s.plateau_factor, state.rate)
+        enough = share <= s.f_min
+        over = enough | (state.learned + 1 >= s.max_learning_windows)
+        lost = over & ~enough & ~intact
+        cycle = state.latest.cycle + over
+        start, pick = jax.random.split(jax.random.fold_in(state.key, 1))
+        fresh = sampler.init(start, params, draw(pick, state.data, s.n_replicas))
+        replicas = where_replica(over & intact, ends, state.replicas)
+        after = jnp.where(cycle >= s.n_cycles, DONE, SIMULATING)
+        return state._replace(
+            replicas=where_replica(lost, fresh, replicas),
+            unstable=jnp.where(over, ~intact & ~lost, state.unstable),
+            phase=jnp.where(over, after, LEARNING).astype(jnp.int32),
+            learned=state.learned + 1,
+            best=jnp.minimum(share, state.best),
+            stale=jnp.where(drop, 0, stale),
+            rate=rate,
+            uses=jnp.int32(1),
+            latest=Samples(ensemble, state.latest.targets, jnp.int32(LEARNING), rate, share, cycle),
+        )
+
+    def again(params: Params, state: StableState) -> StableState:
+        return state._replace(uses=state.uses + 1)
+
+    def idle(params: Params, state: StableState) -> StableState:
+        return state._replace(latest=state.latest._replace(phase=jnp.int32(DONE), rate=jnp.float32(0)))
+
+    def sample(params: Params, state: StableState) -> tuple[Samples, StableState]:
+        params = potential.tabulate(params)
+        branch = state.phase
+        if s.max_uses > 1:
+            learnt = (state.phase == LEARNING) & (state.latest.phase == LEARNING)
+            usable = effective_fraction(potential, beta, params, state.latest.ensemble) >= s.min_effective
+            branch = jnp.where(learnt & (state.uses < s.max_uses) & usable, DONE + 1, branch)
+        state = jax.lax.switch(branch, [simulating, learning, idle, again], params, state)
+        return state.latest, state._replace(key=jax.random.split(state.key)[0])
+
+    def loss(params: Params, batch: Batch, samples: Samples) -> tuple[Array, Metrics]:
+        def learn(params: Params) -> tuple[Array, Metrics]:
+            value, metrics = observable_loss(
+                *(potential, observables, samples.targets, beta, params, samples.ensemble),
+                cross_fitted=s.cross_fitted,
+            )
+            qm, own = supervised.loss(params, batch, ())
+            return value + s.qm_weight * qm, {**metrics, "loss_observables": value, **own}
+
+        _, shapes = jax.eval_shape(learn, params)
+        undefined = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes)
+        value, metrics = jax.lax.cond(
+            samples.phase == LEARNING, learn, lambda params: (jnp.zeros(()), undefined), params
+        )
+        where = {
+            "unstable_fraction": samples.unstable_fraction,
+            "phase": samples.phase.astype(jnp.float32),
+            "cycle": samples.cycle.astype(jnp.float32),
+        }
+        return value, {**metrics, **where}
+
+    return Objective(init, sample, loss, rate=lambda samples: samples.rate)
+
+
+def check_settings(settings: Settings) -> Settings:
+    """The settings, after a look at their ranges.
+
+    Raises:
+      ValueError: one is out of range; it is named, with what was expected.
+    """
+    s = settings
+    for name in ("n_replicas", "n_steps", "record_every", "n_cycles", "max_learning_windows", "max_uses"):
+        if getattr(s, name) < 1:
+            raise ValueError(f"stable.{name} is {getattr(s, name)}; expected 1 or more")
+    if not 0 <= s.f_min < s.f_max <= 1:
+        raise ValueError(f"stable.f_min is {s.f_min} and f_max {s.f_max}; expected 0 <= f_min < f_max <= 1")
+    if s.n_steps % s.record_every:
+        raise ValueError(
+            f"stable.n_steps is {s.n_steps}; expected a multiple of stable.record_every, {s.record_every}"
+        )
+    if s.cross_fitted and s.n_replicas < 2:
+        raise ValueError("stable.cross_fitted needs two or more replicas")
+    return s

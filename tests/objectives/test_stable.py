@@ -1,0 +1,292 @@
+"""The state machine of StABlE training, on replicas whose fate is known, and on real dynamics."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from objectives import Batch, combine, make_objective, mse, static
+from objectives.averages import make_observables
+from objectives.stable import DONE, LEARNING, SIMULATING, stable
+from potentials import from_energy, make_system
+from potentials.units import KB
+from samplers import Sampler, bond_deviation
+
+PAIR = make_system([6, 6], [[0, 0, 0], [1.5, 0, 0]], 500.0)
+BETA = 1 / (KB * 500.0)
+CRITERION = bond_deviation(PAIR.bonds, [1.5], 0.25)
+OBSERVABLES = {"length": (1.0, lambda x: jnp.linalg.norm(x[1] - x[0])[None])}
+
+
+def pair(lengths):
+    positions = np.zeros((len(lengths), 2, 3), np.float32)
+    positions[:, 0, 0], positions[:, 1, 0] = -0.5 * np.asarray(lengths), 0.5 * np.asarray(lengths)
+    return jnp.asarray(positions)
+
+
+FRAMES = Batch(pair([1.5, 1.49, 1.51, 1.5]), jnp.zeros(4), jnp.zeros((4, 2, 3)))
+
+
+class Walker(NamedTuple):
+    position: jax.Array
+    speed: jax.Array
+
+    def set(self, **changes):
+        return self._replace(**changes)
+
+
+def walkers(speeds):
+    """Bonds that grow by params["speed"] times their own speed at every step, Å."""
+
+    def init(key, params, positions):
+        return Walker(positions, jnp.asarray(speeds, jnp.float32))
+
+    def step(params, state):
+        growth = 0.5 * params["speed"] * state.speed
+        axis = jnp.array([[-1.0, 0, 0], [1.0, 0, 0]])
+        return state.set(position=state.position + growth[:, None, None] * axis)
+
+    return Sampler(init, step, lambda params, state: state)
+
+
+def energy(params, positions):
+    return 0.5 * params["k"] * (jnp.linalg.norm(positions[1] - positions[0]) - 1.5) ** 2
+
+
+POTENTIAL = from_energy(energy, lambda key: {"k": jnp.float32(20.0), "speed": jnp.float32(1.0)})
+PARAMS = POTENTIAL.init(None)
+STILL = {**PARAMS, "speed": jnp.float32(0.0)}
+NO_QM = static(lambda params, batch: (jnp.zeros(()), {}))
+
+
+def machine(speeds, supervised=NO_QM, criterion=CRITERION, **settings):
+    settings = {"n_steps": 10, "record_every": 5, "f_max": 0.5, "n_cycles": 2} | settings
+    objective = stable(
+        POTENTIAL, walkers(speeds), criterion, OBSERVABLES, supervised, PAIR.masses, BETA,
+        n_replicas=len(speeds), **settings,
+    )  # fmt: skip
+    state = objective.init(jax.random.key(0), PARAMS, FRAMES)
+    state = state._replace(replicas=state.replicas.set(position=pair([1.5] * len(speeds))))
+    return objective, jax.jit(objective.sample), state
+
+
+def lengths(state):
+    x = np.asarray(state.replicas.position)
+    return x[:, 1, 0] - x[:, 0, 0]
+
+
+def test_unstable_replicas_wait_at_the_start_of_their_window_until_there_are_enough():
+    # After 10 steps at 0.001 a step: +0.01; at 0.02: +0.2; the threshold is 0.25.
+    _, sample, state = machine([0.001, 0.02, 0.03, 0.001])
+    samples, state = sample(PARAMS, state)
+    np.testing.assert_array_equal(state.unstable, [False, False, True, False])
+    np.testing.assert_allclose(lengths(state), [1.51, 1.7, 1.5, 1.51], atol=1e-5)
+    assert state.phase == SIMULATING and samples.rate == 0 and samples.unstable_fraction == 0.25
+
+    samples, state = sample(PARAMS, state)
+    np.testing.assert_array_equal(state.unstable, [False, True, True, False])
+    np.testing.assert_allclose(lengths(state), [1.52, 1.7, 1.5, 1.52], atol=1e-5)
+    assert state.phase == LEARNING and samples.phase == SIMULATING and samples.rate == 0
+
+
+def test_learning_starts_from_there_again_and_again_until_nothing_breaks():
+    _, sample, state = machine([0.001, 0.02, 0.03, 0.001])
+    for _ in range(2):
+        _, state = sample(PARAMS, state)
+    before = lengths(state)
+    for _ in range(3):
+        samples, state = sample(PARAMS, state)
+        np.testing.assert_allclose(lengths(state), before, atol=1e-6)
+        assert state.phase == samples.phase == LEARNING and samples.rate == 1
+        assert samples.unstable_fraction == 0.5 and samples.cycle == 0
+    # All four run, and every 5th frame is a sample.
+    recorded = np.linalg.norm(np.diff(samples.ensemble.positions, axis=2)[:, :, 0], axis=-1)
+    step = np.array([0.001, 0.02, 0.03, 0.001])
+    np.testing.assert_allclose(recorded, before + 5 * np.array([[1], [2]]) * step, atol=1e-5)
+    np.testing.assert_allclose(samples.ensemble.energies, 10 * (recorded - 1.5) ** 2, rtol=1e-4, atol=1e-6)
+
+    # Learnt: the next window is intact, its ends are where the second cycle begins.
+    samples, state = sample(STILL, state)
+    assert samples.phase == LEARNING and samples.rate == 1 and samples.unstable_fraction == 0
+    assert state.phase == SIMULATING and samples.cycle == 1 and not state.unstable.any()
+    for _ in range(3):
+        _, state = sample(PARAMS, state)
+    assert state.phase == LEARNING
+    samples, state = sample(STILL, state)
+    assert state.phase == DONE and samples.cycle == 2
+    samples, after = sample(PARAMS, state)
+    assert samples.phase == DONE and samples.rate == 0
+    np.testing.assert_array_equal(lengths(after), lengths(state))
+
+
+def test_those_that_break_below_f_min_stay_behind():
+    _, sample, state = machine([0.0, 0.03, 0.03, 0.03], f_max=0.75, f_min=0.3)
+    _, state = sample(PARAMS, state)
+    assert state.phase == LEARNING
+    # One of four breaks: at or below f_min.
+    slower = state._replace(replicas=state.replicas.set(speed=jnp.array([0.0, 0.01, 0.01, 0.03])))
+    samples, state = sample(PARAMS, slower)
+    assert samples.unstable_fraction == 0.25 and state.phase == SIMULATING
+    np.testing.assert_array_equal(state.unstable, [False, False, False, True])
+    np.testing.assert_allclose(lengths(state), [1.5, 1.6, 1.6, 1.5], atol=1e-5)
+
+
+def test_all_replicas_break_in_the_first_window():
+    _, sample, state = machine([0.1] * 4)
+    samples, state = sample(PARAMS, state)
+    assert samples.unstable_fraction == 1 and state.phase == LEARNING
+    np.testing.assert_allclose(lengths(state), 1.5, atol=1e-6)
+
+
+def test_a_cycle_without_success_ends_and_starts_the_lost_ones_from_data():
+    _, sample, state = machine([0.0, 0.03, 0.03, 0.0], max_learning_windows=3)
+    state = state._replace(replicas=state.replicas.set(position=pair([1.6, 1.6, 1.7, 1.6])))
+    _, state = sample(PARAMS, state)
+    for window in range(3):
+        assert state.phase == LEARNING and state.learned == window
+        samples, state = sample(PARAMS, state)
+    assert state.phase == SIMULATING and samples.cycle == 1 and not state.unstable.any()
+    np.testing.assert_allclose(lengths(state)[[0, 3]], 1.6, atol=1e-6)
+    assert {round(float(x), 3) for x in lengths(state)[1:3]} <= {1.49, 1.5, 1.51}
+
+
+def test_a_replica_that_goes_nan_is_unstable_and_leaves_no_samples():
+    _, sample, state = machine([0.001, 0.001, np.nan, 0.001], f_max=0.25)
+    samples, state = sample(PARAMS, state)
+    np.testing.assert_array_equal(state.unstable, [False, False, True, False])
+    assert np.isfinite(state.replicas.position).all() and state.phase == LEARNING
+    samples, state = sample(PARAMS, state)
+    np.testing.assert_array_equal(samples.ensemble.valid, [[True, True, False, True]] * 2)
+    assert samples.unstable_fraction == 0.25 and np.isfinite(samples.ensemble.positions).all()
+
+
+def test_all_replicas_nan_leave_only_the_supervised_term():
+    qm = static(lambda params, batch: (params["k"] ** 2, {}))
+    objective, sample, state = machine([np.nan] * 4, supervised=qm, qm_weight=3.0)
+    for _ in range(2):
+        samples, state = sample(PARAMS, state)
+    assert samples.phase == LEARNING and not samples.ensemble.valid.any()
+    (value, metrics), slope = jax.value_and_grad(objective.loss, has_aux=True)(PARAMS, FRAMES, samples)
+    np.testing.assert_allclose(value, 3 * 400.0)
+    np.testing.assert_allclose(slope["k"], 3 * 40.0)
+    assert metrics["effective_samples"] == 0
+
+
+def test_nothing_is_learnt_while_simulating():
+    objective, sample, state = machine([0.001] * 4)
+    samples, _ = sample(PARAMS, state)
+    (value, metrics), slope = jax.value_and_grad(objective.loss, has_aux=True)(PARAMS, FRAMES, samples)
+    assert value == 0 and all(s == 0 for s in slope.values())
+    assert objective.rate(samples) == 0 and np.isnan(metrics["loss_observables"])
+    assert metrics["unstable_fraction"] == 0 and metrics["phase"] == SIMULATING
+
+
+def test_the_rate_drops_on_a_plateau_and_recovers_with_the_next_cycle():
+    _, sample, state = machine([0.03] * 4, plateau_patience=2, plateau_factor=0.5)
+    _, state = sample(PARAMS, state)
+    rates = []
+    for _ in range(8):
+        samples, state = sample(PARAMS, state)
+        rates.append(float(samples.rate))
+    assert rates == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
+    _, state = sample(STILL, state)
+    _, state = sample(PARAMS, state)
+    samples, _ = sample(PARAMS, state)
+    assert samples.phase == LEARNING and samples.rate == 1
+
+
+def test_samples_are_used_again_while_they_are_worth_something():
+    _, sample, state = machine([0.03] * 4, max_uses=3, min_effective=0.9)
+    _, state = sample(PARAMS, state)
+    first, state = sample(PARAMS, state)
+    second, state = sample(PARAMS, state)
+    np.testing.assert_array_equal(first.ensemble.positions, second.ensemble.positions)
+    assert second.rate == 1 and state.uses == 2
+    moved = {**PARAMS, "speed": jnp.float32(0.9)}
+    third, state = sample(moved, state)
+    assert state.uses == 3
+    fourth, state = sample(moved, state)  # the third use was the last
+    assert state.uses == 1 and (fourth.ensemble.positions != third.ensemble.positions).any()
+    stiff = {**moved, "k": jnp.float32(500.0)}  # nearly all weight on the shortest bonds
+    _, state = sample(stiff, state)
+    assert state.uses == 1
+
+
+def test_targets_are_the_training_means_unless_given():
+    _, _, state = machine([0.0] * 4)
+    np.testing.assert_allclose(state.latest.targets["length"], [1.5], rtol=1e-6)
+    _, _, state = machine([0.0] * 4, targets={"length": [1.7]})
+    np.testing.assert_allclose(state.latest.targets["length"], [1.7])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"f_min": 0.6, "f_max": 0.5}, "f_min is 0.6 and f_max 0.5; expected 0 <= f_min < f_max <= 1"),
+        ({"f_max": 1.5}, "f_max 1.5"),
+        ({"record_every": 4}, "n_steps is 10; expected a multiple of stable.record_every, 4"),
+        ({"n_cycles": 0}, "stable.n_cycles is 0; expected 1 or more"),
+        ({"targets": {"length": [1.0, 2.0]}}, r"target 'length' has shape \(2,\); expected .*\(1,\)"),
+        ({"targets": {"length": [np.nan]}}, "target 'length'"),
+        ({"targets": {"lenght": [1.0]}}, "target 'lenght' is of no observable; known: length"),
+    ],
+)
+def test_errors(settings, message):
+    with pytest.raises(ValueError, match=message):
+        machine([0.0] * 4, **settings)
+
+
+def test_no_observables():
+    with pytest.raises(ValueError, match="no observables"):
+        stable(POTENTIAL, walkers([0.0]), CRITERION, {}, NO_QM, PAIR.masses, BETA)
+    with pytest.raises(ValueError, match="unknown observable 'distance'; nearest: 'distances'"):
+        make_observables({"distance": 1.0}, PAIR)
+
+
+def test_beside_another_objective_that_goes_on_learning():
+    objective, _, _ = machine([0.001] * 4)
+    both = combine({"stable": (0.1, objective), "mse": (1.0, mse(POTENTIAL))})
+    state = both.init(jax.random.key(0), PARAMS, FRAMES)
+    samples, _ = jax.jit(both.sample)(PARAMS, state)
+    assert objective.rate(samples["stable"]) == 0 and both.rate(samples) == 1
+    value, metrics = both.loss(PARAMS, FRAMES, samples)
+    np.testing.assert_allclose(value, metrics["loss_mse"])
+
+
+@pytest.mark.parametrize("sampler", ["nose_hoover", "baoab"])
+def test_a_spring_learns_its_length_from_an_observable(ethanol, sampler):
+    """Real dynamics of a dimer: the mean bond length is taught without a label of energy or force."""
+    from ml_collections import ConfigDict
+
+    from experiments.configs import base
+
+    config = base.get_config()
+    config.stable.update(
+        sampler=sampler, n_replicas=16, n_steps=400, record_every=20, f_max=0.1, f_min=0.0,
+        bond_deviation=0.05, qm_weight=0.0, n_cycles=1,
+    )  # fmt: skip
+    config.stable.observables = ConfigDict({"mean_bond_length": 1.0})
+    system = PAIR._replace(bond_lengths=np.array([1.5]))
+    spring = from_energy(
+        lambda params, x: 0.5 * 30.0 * (jnp.linalg.norm(x[1] - x[0]) - params) ** 2,
+        lambda key: jnp.float32(1.56),
+    )
+    objective = make_objective("stable", spring, system, config)
+    params = jnp.float32(1.56)
+    state = jax.jit(objective.init)(jax.random.key(0), params, FRAMES)
+    sample = jax.jit(objective.sample)
+    gradient = jax.jit(jax.grad(objective.loss, has_aux=True))
+    learnt = 0
+    for _ in range(25):
+        samples, state = sample(params, state)
+        slope, _ = gradient(params, FRAMES, samples)
+        if objective.rate(samples) > 0:
+            params, learnt = params - 0.25 * slope, learnt + 1
+    # ⟨r⟩ = r0 + 2 k_BT/(k r0) for a stiff spring in three dimensions.
+    assert learnt > 5
+    mean = float(params) + 2 * KB * 500 / (30.0 * float(params))
+    assert abs(mean - 1.5) < 0.012
