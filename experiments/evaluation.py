@@ -158,7 +158,8 @@ def survival_metrics(config: ConfigDict, trajectory: Trajectory) -> Metrics:
     timestep = config[config.evaluation.sampler].get("timestep", 0.0)
     unit, scale = ("ps", timestep / 1000) if timestep else ("steps", 1.0)
     length = trajectory.energies.shape[1] * config.evaluation.record_every
-    times, broken = scale * trajectory.intact_steps, trajectory.intact_steps < length
+    times = scale * trajectory.intact_steps
+    broken = (trajectory.intact_steps < length) | ~trajectory.alive[:, -1]
     median = median_and_stderr(times, broken)
     mean = restricted_mean(times, broken, scale * length)
     return {
@@ -232,7 +233,7 @@ def chain_curves(
     curves = {
         "chain_energy": energies + problem.energy_shift - reference.energy_mean[0],
         "stable_time_ps": trajectory.intact_steps.astype(float),
-        "stable_broken": trajectory.intact_steps < length,
+        "stable_broken": (trajectory.intact_steps < length) | ~trajectory.alive[:, -1],
     }
     if "timestep" in config[settings.sampler]:
         curves["chain_time_ps"] = steps * config[settings.sampler].timestep / 1000

@@ -26,8 +26,8 @@ from potentials.base import Params, Potential
 def ensemble_average(energies: Array, values: Array, weights: Array, beta: float) -> Array:
     """Σ_i w_i g_i, an estimate of ⟨g⟩ under exp(−β U), differentiable in θ through the energies.
 
-    The covariance in the derivative is the unbiased one: N/(N − 1) for N equal weights, and
-    1/(1 − Σ w²) in general. Second derivatives are not those of the ensemble average.
+    The covariance in the derivative is the unbiased one of independent samples: N/(N − 1) for N equal
+    weights, and 1/(1 − Σ w²) in general. Second derivatives are not those of the ensemble average.
 
     Args:
       energies: U_θ of the samples [N], eV. Their values are not used, their derivatives are.
@@ -66,7 +66,7 @@ def squared_deviation(
     """‖⟨g⟩ − g_ref‖² (StABlE, eq. 4), with the Boltzmann estimator as its gradient.
 
     With `halves` it is cross-fitted, (⟨g⟩_A − g_ref)·(⟨g⟩_B − g_ref): value and gradient are then
-    unbiased where the halves are independent, while the plain form, in which the noise of ⟨g⟩ meets
+    unbiased where all samples are independent, while the plain form, in which the noise of ⟨g⟩ meets
     itself, is off by O(1/N). The cross-fitted value may be negative.
 
     Args:

@@ -51,6 +51,7 @@ def observable_loss(
     beta: float,
     params: Params,
     ensemble: Ensemble,
+    stand_in: Array,
     *,
     cross_fitted: bool = True,
 ) -> tuple[Array, Metrics]:
@@ -65,17 +66,20 @@ def observable_loss(
       beta: 1/eV.
       params: gradients flow through these alone.
       ensemble: at least two replicas, so that there are two halves.
-      cross_fitted: contrast replicas of even with those of odd number, which are independent: an
-        unbiased gradient, see `boltzmann.squared_deviation`.
+      stand_in: a frame [n, 3] (Å) with a finite energy, in whose place failed ones are evaluated.
+      cross_fitted: contrast replicas of even with those of odd number, which are independent, so that
+        the noise of ⟨g⟩ does not meet itself, see `boltzmann.squared_deviation`. What is left is the
+        correlation within a replica, which shrinks the covariance by its share in R/2 replicas.
 
     Returns:
       The loss, and metrics: `deviation_<name>`, each unweighted, and `effective_samples`.
     """
     positions, drawn, valid = ensemble.flat()
     n_replicas = ensemble.valid.shape[1]
-    # A failed frame may have no finite energy, and masking that would leave NaN in the gradient: it
-    # stands on a frame of the ensemble that has one. Without any the weights are all zero.
-    stand_in = positions[jnp.argmax(valid)]
+    # A frame may have no finite energy, under these params or the old ones, and masking that after the
+    # fact would leave NaN in the gradient: it stands on a frame of the data, with weight 0.
+    now = jax.lax.stop_gradient(sample_energies(potential, params, positions))
+    valid = valid & jnp.isfinite(now)
     positions = jnp.where(valid[:, None, None], positions, stand_in)
     energies = sample_energies(potential, params, positions)
     weights = boltzmann_weights(beta * jax.lax.stop_gradient(energies - drawn), valid)

@@ -191,7 +191,8 @@ def stable(
             intact = intact & alive & (steps == s.record_every)
             return (replicas, alive, intact), (replicas.position, energies, alive)
 
-        starts = new_noise(jax.random.fold_in(state.key, 0), sampler.refresh(params, state.replicas))
+        _, noise, _ = jax.random.split(state.key, 3)
+        starts = new_noise(noise, sampler.refresh(params, state.replicas))
         yes = jnp.ones(s.n_replicas, bool)
         (ends, _, intact), records = jax.lax.scan(body, (starts, yes, yes), None, n_frames)
         return ends, intact, Ensemble(*records)
@@ -224,7 +225,7 @@ def stable(
         over = enough | (state.learned + 1 >= s.max_learning_windows)
         lost = over & ~enough & ~intact
         cycle = state.latest.cycle + over
-        start, pick = jax.random.split(jax.random.fold_in(state.key, 1))
+        start, pick = jax.random.split(jax.random.split(state.key, 3)[2])
         fresh = sampler.init(start, params, draw(pick, state.data, s.n_replicas))
         replicas = where_replica(over & intact, ends, state.replicas)
         after = jnp.where(cycle >= s.n_cycles, DONE, SIMULATING)
@@ -254,12 +255,13 @@ def stable(
             usable = effective_fraction(potential, beta, params, state.latest.ensemble) >= s.min_effective
             branch = jnp.where(learnt & (state.uses < s.max_uses) & usable, DONE + 1, branch)
         state = jax.lax.switch(branch, [simulating, learning, idle, again], params, state)
-        return state.latest, state._replace(key=jax.random.split(state.key)[0])
+        return state.latest, state._replace(key=jax.random.split(state.key, 3)[0])
 
     def loss(params: Params, batch: Batch, samples: Samples) -> tuple[Array, Metrics]:
         def learn(params: Params) -> tuple[Array, Metrics]:
             value, metrics = observable_loss(
                 *(potential, observables, samples.targets, beta, params, samples.ensemble),
+                batch.positions[0],
                 cross_fitted=s.cross_fitted,
             )
             qm, own = supervised.loss(params, batch, ())

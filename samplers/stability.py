@@ -99,9 +99,13 @@ def make_criterion(system: System, bond_threshold: float, distance_threshold: fl
     """Both criteria with the system's own bonds; a threshold of 0 (Å) leaves one out.
 
     Raises:
-      ValueError: both are left out, or one that the system has no pairs for.
+      ValueError: both are left out, bonds in a box, or one that the system has no pairs for.
     """
     criteria = []
+    if bond_threshold and system.cell is not None:
+        raise ValueError(
+            "stability: bond deviations in a periodic box are not supported; expected a molecule"
+        )
     if bond_threshold:
         criteria.append(bond_deviation(system.bonds, system.bond_lengths, bond_threshold))
     if distance_threshold:

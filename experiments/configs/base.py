@@ -76,7 +76,7 @@ def get_config() -> ConfigDict:
         {"distances": 1.0, "bond_lengths": 0.0, "mean_bond_length": 0.0, "angles": 0.0}
     )
     config.stable.reference = ""  # .npz with targets by observable; empty: means over the training frames
-    config.stable.cross_fitted = True  # unbiased gradients from two halves of the replicas
+    config.stable.cross_fitted = True  # two halves of the replicas; without, the noise of the means biases
     config.stable.max_uses = 1  # updates from one simulation, by reweighting
     config.stable.min_effective = 0.5  # effective share of the samples that this needs
     config.stable.qm_weight = 10.0  # λ_QM, on the energy and force errors above

@@ -243,11 +243,19 @@ def test_a_frame_without_an_energy_changes_nothing():
     energies = jax.vmap(jax.vmap(potential.energy, (None, 0)), (None, 0))(1.0, positions)
     observables = {"radius": (1.0, lambda x: jnp.sum(x**2)[None])}
     valid = jnp.ones((6, 4), bool).at[2:, 1].set(False).at[0, 2].set(False)
-    broken = Ensemble(positions.at[2:, 1].set(5.0).at[0, 2].set(5.0), energies, valid)
+    broken = Ensemble(positions.at[:, 1].set(5.0).at[0, 2].set(5.0), energies, valid)
+    valid = valid.at[:2, 1].set(False)  # these two have lost their energy since they were drawn
 
     def gradient(ensemble):
         loss = lambda p: observable_loss(  # noqa: E731
-            potential, observables, {"radius": jnp.zeros(1)}, BETA, p, ensemble, cross_fitted=False
+            potential,
+            observables,
+            {"radius": jnp.zeros(1)},
+            BETA,
+            p,
+            ensemble,
+            jnp.zeros((1, 3)),
+            cross_fitted=False,
         )
         return jax.value_and_grad(loss, has_aux=True)(jnp.float32(1.0))
 

@@ -91,8 +91,9 @@ def growing() -> Sampler:
 
 def test_a_break_between_two_frames_is_noticed_at_its_step():
     # The bond leaves the range at step 7 and is back before the next frame, at step 10.
-    pair = make_system([6, 6], [[0, 0, 0], [1.5, 0, 0]], 300.0, cell=np.eye(3) * 50)
+    pair = make_system([6, 6], [[0, 0, 0], [1.5, 0, 0]], 300.0)
     criterion = make_criterion(pair, 0.65)
+    pair = pair._replace(cell=np.eye(3) * 50)  # positions are not centred: they hold a clock
 
     def step(params, state):
         up = jnp.where(state.position[:, 0, 1] < 7, 0.1, -0.1) * state.speed
@@ -137,6 +138,7 @@ def test_advance_counts_steps_until_the_criterion_or_death():
         ),
         (lambda: make_criterion(WATER, 0.0), "every threshold is 0"),
         (lambda: any_of(), "no criteria"),
+        (lambda: make_criterion(WATER._replace(cell=np.eye(3)), 0.5), "in a periodic box"),
     ],
 )
 def test_errors(call, message):
