@@ -152,14 +152,19 @@ def broken_frames(config: ConfigDict, problem: Problem, trajectory: Trajectory) 
     return np.stack([np.asarray(criterion(jnp.asarray(chain))) for chain in trajectory.positions])
 
 
+def broken_chains(config: ConfigDict, trajectory: Trajectory) -> NDArray[np.bool_]:
+    """[C]: chains that met `bond_criterion` or failed before their end."""
+    length = trajectory.energies.shape[1] * config.evaluation.record_every
+    return (trajectory.intact_steps < length) | ~trajectory.alive[:, -1]
+
+
 def survival_metrics(config: ConfigDict, trajectory: Trajectory) -> Metrics:
     """Stable times, to the step: until a chain first met `bond_criterion` or failed. Samplers without a
     clock count in steps. A median that fewer than half of the chains reached is undefined."""
     timestep = config[config.evaluation.sampler].get("timestep", 0.0)
     unit, scale = ("ps", timestep / 1000) if timestep else ("steps", 1.0)
     length = trajectory.energies.shape[1] * config.evaluation.record_every
-    times = scale * trajectory.intact_steps
-    broken = (trajectory.intact_steps < length) | ~trajectory.alive[:, -1]
+    times, broken = scale * trajectory.intact_steps, broken_chains(config, trajectory)
     median = median_and_stderr(times, broken)
     mean = restricted_mean(times, broken, scale * length)
     return {
@@ -227,13 +232,12 @@ def chain_curves(
     each was stable; times in steps where the sampler has no clock."""
     settings = config.evaluation
     stride = -(-trajectory.energies.shape[1] // 500)
-    length = trajectory.energies.shape[1] * settings.record_every
     energies = np.where(trajectory.alive, trajectory.energies, np.nan)[:, ::stride]
     steps = settings.record_every * (1 + stride * np.arange(energies.shape[1]))
     curves = {
         "chain_energy": energies + problem.energy_shift - reference.energy_mean[0],
         "stable_time_ps": trajectory.intact_steps.astype(float),
-        "stable_broken": (trajectory.intact_steps < length) | ~trajectory.alive[:, -1],
+        "stable_broken": broken_chains(config, trajectory),
     }
     if "timestep" in config[settings.sampler]:
         curves["chain_time_ps"] = steps * config[settings.sampler].timestep / 1000

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 from objectives.observables import Grid, smeared_density
-from potentials.edges import safe_norm
+from potentials.edges import nearest_image, safe_norm
 from potentials.system import System
 
 
@@ -68,10 +68,7 @@ def radial_distribution(
     positions, pairs = jnp.asarray(positions), jnp.asarray(pairs, dtype=int)
     matrix = jnp.asarray(cell, positions.dtype)
     steps = positions[..., pairs[:, 0], :] - positions[..., pairs[:, 1], :]
-    fractional = steps @ jnp.linalg.inv(matrix)
-    # The rounded image is the nearest within half the distance of the faces; elsewhere it only has to
-    # be no nearer than it is, which keeps it off the grid.
-    distances = safe_norm((fractional - jnp.round(fractional)) @ matrix)
+    distances = safe_norm(nearest_image(steps, matrix))
     density = smeared_density(distances, grid, width)
     edges = grid.edges
     shells = 4 / 3 * jnp.pi * (edges[1:] ** 3 - edges[:-1] ** 3) / (edges[1:] - edges[:-1])

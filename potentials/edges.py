@@ -27,6 +27,15 @@ class Edges(NamedTuple):
     sum_neighbours: Callable[[Array, Array], Array]
 
 
+def nearest_image(steps: Array, cell: Array) -> Array:
+    """Vectors [..., 3] (Å) between atoms, moved by lattice vectors, the rows of cell [3, 3], to the
+    rounded fractional coordinates: the nearest image of any that has one within half the distance of
+    opposite faces; other vectors come out no shorter than that.
+    """
+    fractional = steps @ jnp.linalg.inv(cell)
+    return (fractional - jnp.round(fractional)) @ cell
+
+
 def dense_edges(n_atoms: int) -> Callable[[Array], Edges]:
     """All pairs of a molecule in vacuum, with static indices.
 

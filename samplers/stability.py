@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from potentials.edges import safe_norm
+from potentials.edges import nearest_image, safe_norm
 from potentials.system import System
 
 Criterion = Callable[[Array], Array]
@@ -74,7 +74,7 @@ def minimum_distance(system: System, threshold: float) -> Criterion:
     def criterion(positions: Array) -> Array:
         steps = positions[:, first] - positions[:, second]
         if cell is not None:
-            steps -= jnp.round(steps @ jnp.linalg.inv(cell)) @ cell
+            steps = nearest_image(steps, cell)
         return jnp.any(jnp.sum(steps**2, axis=-1) < threshold**2, axis=-1)
 
     return criterion

@@ -247,16 +247,12 @@ def test_a_frame_without_an_energy_changes_nothing():
     valid = valid.at[:2, 1].set(False)  # these two have lost their energy since they were drawn
 
     def gradient(ensemble):
-        loss = lambda p: observable_loss(  # noqa: E731
-            potential,
-            observables,
-            {"radius": jnp.zeros(1)},
-            BETA,
-            p,
-            ensemble,
-            jnp.zeros((1, 3)),
-            cross_fitted=False,
-        )
+        def loss(params):
+            targets, stand_in = {"radius": jnp.zeros(1)}, jnp.zeros((1, 3))
+            return observable_loss(
+                potential, observables, targets, BETA, params, ensemble, stand_in, cross_fitted=False
+            )
+
         return jax.value_and_grad(loss, has_aux=True)(jnp.float32(1.0))
 
     (value, metrics), slope = gradient(broken)
