@@ -2,7 +2,7 @@
 
 Every function takes labelled runs and returns a matplotlib `Figure`. The reference is black with a
 grey band; a run keeps its Okabe-Ito colour (Okabe & Ito 2008) through all figures. Shaded bands are
-±1 standard error, except in `chain_energies`, where they hold 5-95 % of the chains.
+±1 standard error, except in `chain_energies`, where they hold 5-95 % of the chains, and in `survival`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from experiments.figure_style import (
     styled,
 )
 from experiments.runs import GROUPS, UNIT_SUFFIX, Array, Run, dihedral_groups, has_group, unit
+from experiments.stability_figures import has_broken, has_phases, phases, survival
 from potentials.units import KCAL_PER_MOL
 
 MAX_BYTES = 300_000  # of one PNG: a report with six figures stays small enough to send by mail
@@ -165,6 +166,8 @@ def figures(runs: Sequence[Run]) -> dict[str, Figure]:
         (interatomic_distances, "hr" in present),
         (dihedral_free_energies, dihedral),
         (chain_energies, "chain" in present),
+        (survival, "stable" in present and any(has_broken(run) for run in runs)),
+        (phases, any(has_phases(run) for run in runs)),
         (training_curves, bool(_log_columns(runs))),
         (negatives, not present.isdisjoint({"negatives_energy", "rmsd"})),
     ]

@@ -18,6 +18,7 @@ GROUPS = {
     "energy": ("energy_edges", *(f"energy_{key}" for key in _PAIR)),
     "hr": ("hr_centers", *(f"hr_{key}" for key in _PAIR)),
     "chain": ("chain_time_ps", "chain_energy"),
+    "stable": ("stable_time_ps", "stable_broken"),
     "negatives_energy": ("negatives_energy_network", "negatives_energy_true"),
     "rmsd": ("negatives_rmsd", "reference_rmsd"),
 }
@@ -108,6 +109,8 @@ def has_group(run: Run, group: str) -> bool:
     shapes = {key: np.shape(run.curves[key]) for key in keys}
     if group == "chain":
         fits = len(shapes["chain_energy"]) == 2 and shapes["chain_energy"][1:] == shapes["chain_time_ps"]
+    elif group == "stable":
+        fits = len(set(shapes.values())) == 1 and len(shapes["stable_broken"]) == 1
     elif group == "rmsd":
         fits = all(len(shape) == 1 for shape in shapes.values())
     else:

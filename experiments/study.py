@@ -49,7 +49,7 @@ class Study(NamedTuple):
 
     config: ConfigDict
     variants: Mapping[str, Variant]
-    sizes: Mapping[int, Mapping[str, Any]]
+    sizes: Mapping[int, Mapping[str, Any]] = {}
 
 
 _CRMSE = {

@@ -128,4 +128,5 @@ def test_every_cell_has_a_valid_configuration(name, tmp_path):
         assert config.init_from == (str(tmp_path / f"{parent}_200_1") if parent else "")
         check_limits(config)
         assert {*evaluations} >= {"eval"} and config.is_locked  # so that a misspelt field is an error
-        assert config.pre_training.n_updates == 6000
+        epochs = config.pre_training.n_updates / (200 // config.training.batch_size)
+        assert epochs >= 1500  # few frames want more of them, or the fit is not finished
