@@ -18,6 +18,8 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
+from experiments.configs import base
+
 PACKAGES = ("boltzfit", "jax", "jaxlib", "jax-md", "flax", "optax", "numpy", "orbax-checkpoint")
 
 
@@ -120,7 +122,7 @@ def claim_workdir(workdir: str, config: ConfigDict) -> Path:
     text = config.to_json(indent=2, sort_keys=True)
     with reading_input():
         if record.exists():
-            found = difference(_read_record(record), json.loads(text))
+            found = difference(_read_record(record), complete(json.loads(text)))
             if found:
                 raise InputError(f"{path} holds a run of another configuration: {found}")
         else:
@@ -130,7 +132,7 @@ def claim_workdir(workdir: str, config: ConfigDict) -> Path:
 
 
 def read_config(workdir: str | Path) -> ConfigDict:
-    """The configuration of the run in a workdir.
+    """The configuration of the run in a workdir, complete.
 
     Raises:
       InputError: there is no run, or its record is damaged.
@@ -149,7 +151,21 @@ def _read_record(record: Path) -> dict:
         raise ValueError(f"{record}: expected the JSON of a configuration ({error})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{record}: expected the JSON of a configuration, got {type(found).__name__}")
-    return found
+    return complete(found)
+
+
+def complete(record: dict) -> dict:
+    """A configuration's record with the defaults of the fields that it lacks, such as those that the
+    configuration has gained since it was written."""
+    return _with_defaults(record, json.loads(base.get_config().to_json()))
+
+
+def _with_defaults(record: dict, defaults: dict) -> dict:
+    filled = dict(defaults)
+    for key, value in record.items():
+        both = isinstance(value, dict) and isinstance(defaults.get(key), dict)
+        filled[key] = _with_defaults(value, defaults[key]) if both else value
+    return filled
 
 
 def write_atomically(path: Path, text: str) -> None:

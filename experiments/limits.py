@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 _AT_LEAST_ONE = (
     "dataset.train", "training.batch_size", "training.log_every", "training.checkpoint_every",
-    "pre_training.n_updates", "post_training.n_updates", "schnet.n_features", "schnet.n_filters",
+    "post_training.n_updates", "schnet.n_features", "schnet.n_filters",
     "schnet.n_interactions", "contrastive.n_chains", "contrastive.n_steps", "evaluation.n_steps",
     "evaluation.record_every", "nose_hoover.chain_length", "stable.n_replicas", "stable.n_steps",
     "stable.record_every", "stable.n_cycles", "stable.max_learning_windows", "stable.max_uses",
@@ -19,16 +19,19 @@ _POSITIVE = (
     "pre_training.clip_norm", "post_training.clip_norm", "pre_training.initial", "post_training.initial",
     "schnet.cutoff", "zbl.reach",
     "zbl.nonbonded_reach", "ula.step_size", "mala.step_size", "baoab.timestep", "baoab.friction",
-    "nose_hoover.timestep", "nose_hoover.relaxation", "evaluation.bond_deviation",
+    "nose_hoover.timestep", "nose_hoover.relaxation", "stable_compat.relaxation", "evaluation.bond_deviation",
 )  # fmt: skip
 _NOT_NEGATIVE = (
+    "pre_training.n_updates",
     "mse.energy_weight", "mse.force_weight", "crmse.weight", "contrastive.burn_in", "pre_training.final",
     "post_training.final", "post_training.warmup", "evaluation.spurious_margin", "contrastive.fallen_weight",
     "stable.bond_deviation", "stable.minimum_distance", "stable.qm_weight", "stable.plateau_patience",
+    "stable_compat.minibatch", "stable_compat.max_reductions",
 )  # fmt: skip
 _SHARES = (
     "contrastive.restart_fraction", "pre_training.average_decay", "post_training.average_decay",
     "evaluation.discard", "stable.f_max", "stable.f_min", "stable.min_effective", "stable.plateau_factor",
+    "stable_compat.reset_fraction",
 )  # fmt: skip
 
 

@@ -44,19 +44,20 @@ def is_done(path: Path, config: ConfigDict) -> bool:
     """
     if not path.exists():
         return False
-    made = json.loads(path.read_text())["config"]
-    if difference := binary.difference(made, portable(config)):
+    made, wanted = (binary.complete(c) for c in (json.loads(path.read_text())["config"], portable(config)))
+    if difference := binary.difference(made, wanted):
         raise binary.InputError(f"{path} was made with another configuration: {difference}; move it away")
     return True
 
 
 def portable(config: ConfigDict) -> dict[str, Any]:
-    """What the run depends on: no paths (of `init_from` the last part), and settings of StABlE
+    """What the run depends on: no paths (of `init_from` and `weights` the last part), and settings of StABlE
     training only where it is the objective."""
     record = json.loads(config.to_json())
-    if record["objective"] != "stable":
+    if not record["objective"].startswith("stable"):
         record.pop("stable", None)
-    return record | {"init_from": Path(record["init_from"]).name}
+        record.pop("stable_compat", None)
+    return record | {name: Path(record[name]).name for name in ("init_from", "weights")}
 
 
 def summarise(results: Path) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def summarise(results: Path) -> dict[str, Any]:
             label = match["name"] + (f" ({match['output']})" if match["output"] else "")
             record = json.loads(path.read_text())
             group = (int(match["frames"]), label)
-            config = record["config"] | {"seed": None, "init_from": None}
+            config = binary.complete(record["config"]) | {"seed": None, "init_from": None}
             if found := binary.difference(configs.setdefault(group, config), config):
                 raise binary.InputError(f"{path} and other seeds differ: {found}; move one of them away")
             groups.setdefault(group, []).append(record["metrics"])

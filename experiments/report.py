@@ -29,8 +29,8 @@ CAPTIONS = {
     "are the single chains that fall below the spurious threshold (dashed).",
     "survival": "Share of evaluation chains whose bonds are still within the limit (Kaplan-Meier), with "
     "pointwise 95 % confidence bands; ticks are chains that were stable to the end of their simulation.",
-    "phases": "StABlE training: share of replicas that broke, window by window. In the shaded learning phases "
-    "an update is made after each.",
+    "phases": "StABlE training: share of replicas that broke, window by window. In the shaded learning "
+    "phases an update is made after each.",
     "training_curves": "Training log, one panel per logged quantity. Bands, where the log has errors, are "
     "±1 standard error.",
     "negatives": "Negative samples. Energies: the network's against the reference engine's at the same "

@@ -12,10 +12,12 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -27,6 +29,7 @@ from experiments.problem import DIGEST, Problem, check_data, data_digest, make_p
 from experiments.training import OPTIMISERS, Schedule, TrainState, make_optimiser, make_update, start
 from objectives import Negatives, Objective, energy_force_errors, make_objective
 from potentials.registry import lookup
+from potentials.torch_weights import read_state_dict, schnet_params
 
 CONFIG = config_flags.DEFINE_config_file("config")
 WORKDIR = flags.DEFINE_string(
@@ -58,11 +61,14 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
             raise ValueError(
                 f"{name} is {every}; expected a multiple of training.log_every, {settings.log_every}"
             )
+    if not schedule.n_updates and not config.get("weights"):
+        raise ValueError("pre_training.n_updates is 0; expected 1 or more, or weights that need no training")
     problem = make_problem(config)
     objective = make_objective(config.objective, problem.potential, problem.system, config)
     if config.init_from:
         check_parent(config)
         check_data(Path(config.init_from), problem)
+    if config.init_from or config.get("weights"):
         starting_weights(config, problem)
     return problem, objective
 
@@ -76,28 +82,50 @@ def check_parent(config: ConfigDict) -> None:
     if not (Path(config.init_from) / "checkpoints").is_dir():
         raise ValueError(f"init_from: {config.init_from} holds no checkpoints; expected a trained run")
     shared = ("potential", config.potential, "zbl", "dataset")
+    records = (json.loads(c.to_json()) for c in (binary.read_config(config.init_from), config))
     parent, own = (
-        {name: record[name] for name in shared if name in record}
-        for record in (json.loads(c.to_json()) for c in (binary.read_config(config.init_from), config))
+        {name: record[name] for name in shared if name in record} for record in map(binary.complete, records)
     )
     if difference := binary.difference(parent, own):
         raise ValueError(f"init_from: {config.init_from} was trained on another problem: {difference}")
 
 
 def starting_weights(config: ConfigDict, problem: Problem) -> tuple[Any, Any]:
-    """(params, optimiser state) before the first update: new, or those of `config.init_from`.
+    """(params, optimiser state) before the first update: new, those of `config.init_from`, or published
+    ones from `config.weights`.
 
     Raises:
-      ValueError: the checkpoint can not be read.
+      ValueError, OSError, ImportError: the checkpoint or the weights can not be read.
     """
     key, _ = jax.random.split(jax.random.PRNGKey(config.seed))
     params = problem.potential.init(key)
+    if config.get("weights"):
+        params = published_weights(config, problem, params)
     moments = make_optimiser(1.0).init(params)  # clipping has no state
     if config.init_from:
         source = Checkpoints(config.init_from)
         params, _, moments = source.restore_weights(params, moments)
         source.close()
     return params, moments
+
+
+def published_weights(config: ConfigDict, problem: Problem, template: Any) -> Any:
+    """Params from the file `config.weights`. Energies are defined up to a constant: the readout's bias is
+    moved so that the mean error on the training frames is zero.
+
+    Raises:
+      ValueError, OSError, ImportError: no SchNet, an unreadable file, or a network of another shape.
+    """
+    if config.potential != "schnet":
+        raise ValueError(f"weights: expected the potential schnet for them, got {config.potential}")
+    params = schnet_params(read_state_dict(config.weights))
+    shapes, expected = (jax.tree.map(np.shape, tree) for tree in (params, template))
+    if found := binary.difference(shapes, expected):
+        raise ValueError(f"weights: {config.weights} holds another network than config.schnet: {found}")
+    energies = jax.lax.map(partial(problem.potential.energy, params), problem.train.positions, batch_size=50)
+    offset = jnp.mean(energies - problem.train.energies) / len(problem.system.numbers)
+    params["readout_1"]["bias"] -= offset
+    return params
 
 
 def train(
@@ -131,6 +159,8 @@ def train(
     checkpoints = Checkpoints(workdir, write=True)
     with binary.reading_input():
         state = checkpoints.restore(state) or state
+    if not schedule.n_updates and not checkpoints.steps():
+        checkpoints.save(state)
     if int(state.step):
         binary.LOG.info("%s: resumed at update %d", workdir, int(state.step))
 

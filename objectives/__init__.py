@@ -17,11 +17,12 @@ from objectives.contrastive import contrastive_loss as contrastive_loss
 from objectives.mse import energy_force_errors as energy_force_errors
 from objectives.mse import mse as mse
 from objectives.stable import stable as stable
+from objectives.stable_compat import ESTIMATOR_BETA, published_sampler, shifted_distances
 from potentials.base import Potential
 from potentials.registry import lookup
 from potentials.system import System
 from potentials.units import KB
-from samplers import make_criterion, make_sampler
+from samplers import Sampler, make_criterion, make_sampler
 
 
 def _mse(potential: Potential, system: System, config: Any) -> Objective:
@@ -46,8 +47,36 @@ def _crmse(potential: Potential, system: System, config: Any) -> Objective:
 
 
 def _stable(potential: Potential, system: System, config: Any) -> Objective:
+    sampler = make_sampler(config.stable.sampler, potential, system, config)
+    return _stable_with(potential, system, config, sampler, 1.0 / (KB * system.temperature))
+
+
+def _stable_compat(potential: Potential, system: System, config: Any) -> Objective:
+    own = config.stable_compat
+    sampler = published_sampler(
+        potential,
+        system,
+        timestep=config.nose_hoover.timestep,
+        relaxation=own.relaxation,
+        maxwell_speeds=own.maxwell_speeds,
+        all_degrees_of_freedom=own.all_degrees_of_freedom,
+    )
+    beta = ESTIMATOR_BETA if own.drop_temperature else 1.0 / (KB * system.temperature)
+    return _stable_with(
+        *(potential, system, config, sampler, beta),
+        references={"distances": shifted_distances(own.target_shift)},
+        cross_fitted=False,
+        minibatch=own.minibatch,
+        reset_fraction=own.reset_fraction,
+        max_reductions=own.max_reductions,
+    )
+
+
+def _stable_with(
+    potential: Potential, system: System, config: Any, sampler: Sampler, beta: float, **changes: Any
+) -> Objective:
     settings = dict(config.stable)
-    sampler = make_sampler(settings.pop("sampler"), potential, system, config)
+    del settings["sampler"]
     thresholds = (settings.pop("bond_deviation"), settings.pop("minimum_distance"))
     reference = settings.pop("reference")
     return stable(
@@ -57,10 +86,10 @@ def _stable(potential: Potential, system: System, config: Any) -> Objective:
         make_observables(settings.pop("observables"), system),
         _mse(potential, system, config),
         system.masses,
-        1.0 / (KB * system.temperature),
+        beta,
         targets=_targets(reference) if reference else None,
         centred=system.cell is None,
-        **settings,
+        **{**settings, **changes},
     )
 
 
@@ -78,6 +107,7 @@ OBJECTIVES: dict[str, Callable[[Potential, System, Any], Objective]] = {
     "contrastive": _contrastive,
     "crmse": _crmse,
     "stable": _stable,
+    "stable_compat": _stable_compat,
 }
 """Flag name -> builder (potential, system, config) -> Objective. A new objective is a line here."""
 

@@ -43,6 +43,18 @@ class Ensemble(NamedTuple):
         positions = self.positions.reshape(-1, *self.positions.shape[2:])
         return positions, self.energies.ravel(), self.valid.ravel()
 
+    def split(self, size: int) -> Ensemble:
+        """Ensembles of `size` samples in one frame, leaves [M, 1, size, ...]; what is left over is dropped.
+
+        Raises:
+          ValueError: there are fewer samples than that.
+        """
+        count = self.valid.size // size
+        if not count:
+            raise ValueError(f"an ensemble of {self.valid.size} samples; expected at least {size} of them")
+        pieces = (x[: count * size].reshape(count, 1, size, *x.shape[1:]) for x in self.flat())
+        return Ensemble(*pieces)
+
 
 def observable_loss(
     potential: Potential,

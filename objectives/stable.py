@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from objectives.base import Batch, Metrics, Objective
 from objectives.ensemble import (
     Ensemble,
+    Observable,
     Observables,
     check_targets,
     effective_fraction,
@@ -48,6 +49,10 @@ class Settings(NamedTuple):
     qm_weight: λ_QM of the supervised term.
     plateau_patience: learning windows without a lower unstable share before the rate drops.
     plateau_factor: by which it drops; it is 1 again at the next learning phase.
+    max_reductions: a learning phase ends too when the rate drops more often than this; 0: never for it.
+    minibatch: samples an estimate; the loss is the mean over such, each with the noise of its own ⟨g⟩.
+      0 for one estimate of all.
+    reset_fraction: of the stable replicas, sent back to data at the start of each simulation phase.
     """
 
     n_replicas: int = 64
@@ -63,6 +68,9 @@ class Settings(NamedTuple):
     qm_weight: float = 10.0
     plateau_patience: int = 10
     plateau_factor: float = 0.2
+    max_reductions: int = 0
+    minibatch: int = 0
+    reset_fraction: float = 0.0
 
 
 class Samples(NamedTuple):
@@ -123,6 +131,7 @@ def stable(
     beta: float,
     *,
     targets: Mapping[str, ArrayLike] | None = None,
+    references: Mapping[str, Observable] | None = None,
     centred: bool = True,
     **settings: Any,
 ) -> Objective:
@@ -141,6 +150,7 @@ def stable(
       masses: [n], amu.
       beta: of the estimator, 1/eV.
       targets: g_ref by name; the mean over the training frames for those not in it.
+      references: what this mean is of, by name, where it is not the observable itself.
       centred: frames are centred on their centre of mass; False in a box.
       **settings: see `Settings`.
 
@@ -156,7 +166,8 @@ def stable(
 
     def init(key: Array, params: Params, frames: Batch) -> StableState:
         key, start, pick = jax.random.split(key, 3)
-        means = {name: mean_observable(g, frames.positions) for name, (_, g) in observables.items()}
+        of = {name: g for name, (_, g) in observables.items()} | dict(references or {})
+        means = {name: mean_observable(g, frames.positions) for name, g in of.items()}
         shape = (n_frames, s.n_replicas)
         nothing = Ensemble(
             jnp.zeros((*shape, *frames.positions.shape[1:])), jnp.zeros(shape), jnp.zeros(shape, bool)
@@ -223,9 +234,12 @@ def stable(
         rate = jnp.where(drop, state.rate * s.plateau_factor, state.rate)
         enough = share <= s.f_min
         over = enough | (state.learned + 1 >= s.max_learning_windows)
-        lost = over & ~enough & ~intact
+        if s.max_reductions:
+            over |= rate < 0.99 * s.plateau_factor**s.max_reductions
+        start, pick, which = jax.random.split(jax.random.split(state.key, 3)[2], 3)
+        sent_back = intact & (jax.random.uniform(which, intact.shape) < s.reset_fraction)
+        lost = over & ((~enough & ~intact) | sent_back)
         cycle = state.latest.cycle + over
-        start, pick = jax.random.split(jax.random.split(state.key, 3)[2])
         fresh = sampler.init(start, params, draw(pick, state.data, s.n_replicas))
         replicas = where_replica(over & intact, ends, state.replicas)
         after = jnp.where(cycle >= s.n_cycles, DONE, SIMULATING)
@@ -257,13 +271,19 @@ def stable(
         state = jax.lax.switch(branch, [simulating, learning, idle, again], params, state)
         return state.latest, state._replace(key=jax.random.split(state.key, 3)[0])
 
+    def observed(params: Params, stand_in: Array, samples: Samples) -> tuple[Array, Metrics]:
+        def part(ensemble: Ensemble) -> tuple[Array, Metrics]:
+            arguments = (potential, observables, samples.targets, beta, params, ensemble, stand_in)
+            return observable_loss(*arguments, cross_fitted=s.cross_fitted)
+
+        if not s.minibatch:
+            return part(samples.ensemble)
+        parts = jax.lax.map(part, samples.ensemble.split(s.minibatch))
+        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), parts)
+
     def loss(params: Params, batch: Batch, samples: Samples) -> tuple[Array, Metrics]:
         def learn(params: Params) -> tuple[Array, Metrics]:
-            value, metrics = observable_loss(
-                *(potential, observables, samples.targets, beta, params, samples.ensemble),
-                batch.positions[0],
-                cross_fitted=s.cross_fitted,
-            )
+            value, metrics = observed(params, batch.positions[0], samples)
             qm, own = supervised.loss(params, batch, ())
             return value + s.qm_weight * qm, {**metrics, "loss_observables": value, **own}
 
@@ -298,6 +318,11 @@ def check_settings(settings: Settings) -> Settings:
         raise ValueError(
             f"stable.n_steps is {s.n_steps}; expected a multiple of stable.record_every, {s.record_every}"
         )
-    if s.cross_fitted and s.n_replicas < 2:
-        raise ValueError("stable.cross_fitted needs two or more replicas")
+    if s.cross_fitted and (s.n_replicas < 2 or s.minibatch):
+        raise ValueError("stable.cross_fitted needs two or more replicas, and no minibatches")
+    if s.minibatch > s.n_replicas * (s.n_steps // s.record_every):
+        raise ValueError(
+            f"stable.minibatch is {s.minibatch}; expected at most the samples of a window, "
+            f"{s.n_replicas * (s.n_steps // s.record_every)}"
+        )
     return s

@@ -8,9 +8,11 @@ def get_config() -> ConfigDict:
     """The base configuration: SchNet, MSE, no data set yet."""
     config = ConfigDict()
     config.seed = 0  # of initial weights, batches, chains and evaluation
-    config.objective = "mse"  # mse | crmse | contrastive | stable
+    config.objective = "mse"  # mse | crmse | contrastive | stable | stable_compat
     config.potential = "schnet"
     config.init_from = ""  # workdir whose params and optimiser moments post-training starts from
+    # File of a published PyTorch Geometric SchNet to start pre-training from, which may then be of 0 updates.
+    config.weights = ""
 
     # Data: a known name or the user's own file, never both.
     config.dataset = ConfigDict()
@@ -82,6 +84,18 @@ def get_config() -> ConfigDict:
     config.stable.qm_weight = 10.0  # λ_QM, on the energy and force errors above
     config.stable.plateau_patience = 10  # learning windows
     config.stable.plateau_factor = 0.2
+
+    # `stable` with the choices of the code published with the paper, each of which can be undone; the
+    # sampler is a single Nosé–Hoover thermostat, and the estimator is not cross-fitted.
+    config.stable_compat = ConfigDict()
+    config.stable_compat.drop_temperature = True  # no 1/(k_B T) in the estimator, energies in kcal/mol
+    config.stable_compat.minibatch = 40  # samples an estimate; 0: all in one
+    config.stable_compat.target_shift = 0.01  # Å, of the grid of the h(r) that is the target
+    config.stable_compat.relaxation = 10.0  # fs, 20 steps
+    config.stable_compat.maxwell_speeds = True  # initial velocity components from Maxwell's speeds
+    config.stable_compat.all_degrees_of_freedom = True  # the thermostat counts 3N instead of 3N − 3
+    config.stable_compat.reset_fraction = 0.05  # of the stable replicas, before a simulation phase
+    config.stable_compat.max_reductions = 2  # of the rate, after which learning ends; 0: never for it
 
     # Samplers, by name, at the data set's temperature.
     config.ula = ConfigDict({"step_size": 4e-4})  # Å²

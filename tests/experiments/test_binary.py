@@ -44,6 +44,19 @@ def test_every_default_survives_the_record(tmp_path):
     assert read_config(path).to_json(sort_keys=True) == ethanol.get_config().to_json(sort_keys=True)
 
 
+def test_a_record_from_before_a_field_existed_gets_its_default(tmp_path):
+    path = claim_workdir(str(tmp_path / "run"), ethanol.get_config())
+    record = json.loads((path / "config.json").read_text())
+    del record["stable"], record["evaluation"]["bond_deviation"]
+    (path / "config.json").write_text(json.dumps(record))
+    assert read_config(path).to_json(sort_keys=True) == ethanol.get_config().to_json(sort_keys=True)
+    claim_workdir(str(path), ethanol.get_config())  # still the same run
+    other = ethanol.get_config()
+    other.evaluation.bond_deviation = 0.25
+    with pytest.raises(InputError, match=r"evaluation\.bond_deviation is 0\.5 there and 0.25 here"):
+        claim_workdir(str(path), other)
+
+
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [

@@ -11,12 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import binary
+from experiments import binary, evaluate
 from experiments.checkpoints import Checkpoints
 from experiments.configs import ethanol, rmd17_ethanol
 from experiments.problem import check_data, make_problem
 from experiments.train import prepare, train
 from experiments.training import make_optimiser
+from potentials.torch_weights import read_state_dict, schnet_params
+from tests.potentials.torch_state import small_state
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -135,6 +137,47 @@ def test_kill_9_and_start_again_equals_an_unbroken_run(pretrained, tmp_path, obj
     if objective_name == "stable":  # killed in the middle of a learning phase
         phase = rows[0][0].split(",").index("phase")
         assert [row.split(",")[phase] for row in rows[0][2:]] == ["1.0"] * 5
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A file of weights of the shape of `small`, with PyTorch Geometric's names."""
+    state = small_state(n_interactions=1, width=16, n_filters=16, n_gaussians=25, n_elements=100, cutoff=5.0)
+    np.savez(tmp_path / "weights.npz", **state)
+    return tmp_path / "weights.npz"
+
+
+def test_published_weights_are_a_run_without_updates(published, tmp_path):
+    config = small(weights=str(published), **{"pre_training.n_updates": 0})
+    problem, _ = prepare(config)
+    state = run(config, tmp_path / "run")
+    assert state.step == 0
+    loaded = evaluate.load_params(tmp_path / "run", problem)
+    assert_same(loaded, state.params)
+    given = schnet_params(read_state_dict(published))
+    bias = loaded["readout_1"].pop("bias"), given["readout_1"].pop("bias")
+    assert_same(loaded, given)
+    loaded["readout_1"]["bias"] = bias[0]
+    energies = jax.vmap(problem.potential.energy, (None, 0))(loaded, problem.train.positions)
+    offset = np.mean(energies - problem.train.energies)
+    assert abs(offset) < 1e-5 * np.abs(energies).max()
+    assert run(config, tmp_path / "run").step == 0  # once more, from the checkpoint
+    follower = small(objective="stable", init_from=str(tmp_path / "run"))
+    prepare(follower)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"weights": ""}, "pre_training.n_updates is 0; expected 1 or more, or weights"),
+        ({"weights": "/nowhere.npz"}, "/nowhere.npz: no such weights file"),
+        ({"schnet.n_features": 8}, "holds another network than config.schnet: "),
+    ],
+)
+def test_weights_that_do_not_do(published, changes, words):
+    settings = {"weights": str(published), "pre_training.n_updates": 0, **changes}
+    with pytest.raises(binary.InputError, match=words), binary.reading_input():
+        prepare(small(**settings))
 
 
 def test_a_damaged_checkpoint_is_passed_over(pretrained, tmp_path):

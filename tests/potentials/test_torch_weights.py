@@ -8,6 +8,7 @@ import pytest
 
 from potentials import energy_and_forces, make_system, schnet
 from potentials.torch_weights import read_state_dict, schnet_params, schnet_settings
+from tests.potentials.torch_state import small_state
 
 
 @pytest.fixture(scope="module")
@@ -23,23 +24,6 @@ def predict(state, golden):
     system = make_system(golden["numbers"], golden["positions"][0], 500.0)
     function = energy_and_forces(schnet(system, **schnet_settings(state)))
     return jax.jit(jax.vmap(function, (None, 0)))(schnet_params(state), golden["positions"])
-
-
-def small_state(n_interactions=2, width=4, n_gaussians=5):
-    """A state dict with PyTorch Geometric's names and random numbers."""
-    rng = np.random.default_rng(0)
-    shapes = {"embedding.weight": (10, width), "distance_expansion.offset": (n_gaussians,)}
-    layers = {"lin1": (width // 2, width), "lin2": (1, width // 2)}
-    for block in range(n_interactions):
-        name = f"interactions.{block}"
-        shapes[f"{name}.conv.lin1.weight"] = (6, width)
-        layers |= {f"{name}.mlp.0": (6, n_gaussians), f"{name}.mlp.2": (6, 6)}
-        layers |= {f"{name}.conv.lin2": (width, 6), f"{name}.lin": (width, width)}
-    for name, shape in layers.items():
-        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
-    state = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    state["distance_expansion.offset"] = np.linspace(0, 3.0, n_gaussians, dtype=np.float32)
-    return state
 
 
 def test_settings_of_the_published_network(published):
