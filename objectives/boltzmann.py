@@ -22,36 +22,52 @@ from jax.typing import ArrayLike
 from potentials.base import Params, Potential
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(3,))
-def ensemble_average(energies: Array, values: Array, weights: Array, beta: float) -> Array:
+def ensemble_average(
+    energies: Array, values: Array, weights: Array, beta: float, groups: Array | None = None
+) -> Array:
     """Σ_i w_i g_i, an estimate of ⟨g⟩ under exp(−β U), differentiable in θ through the energies.
 
-    The covariance in the derivative is the unbiased one of independent samples: N/(N − 1) for N equal
-    weights, and 1/(1 − Σ w²) in general. Second derivatives are not those of the ensemble average.
+    In the derivative every sample is compared with the mean over the *other* groups: the covariance is
+    then unbiased however the samples of one group are correlated, as those of one replica are. With every
+    sample in a group of its own and equal weights that is the usual N/(N − 1). Second derivatives are not
+    those of the ensemble average.
 
     Args:
       energies: U_θ of the samples [N], eV. Their values are not used, their derivatives are.
       values: g of the samples [N, ...].
       weights: [N], not negative, summing to 1, or all zero for no samples; constants.
       beta: 1/(k_B T), 1/eV.
+      groups: [N], integers from 0 to N − 1; samples of one number are correlated. None: all independent.
 
     Returns:
-      [...].
+      [...]. Where one group alone has weight the derivative through the energies is 0.
     """
+    groups = jnp.arange(len(weights)) if groups is None else groups
+    return _average(energies, values, weights, groups, beta)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(4,))
+def _average(energies: Array, values: Array, weights: Array, groups: Array, beta: float) -> Array:
     return jnp.tensordot(weights, values, axes=1)
 
 
-@ensemble_average.defjvp
-def _ensemble_average_jvp(
-    beta: float, primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
+@_average.defjvp
+def _average_jvp(
+    beta: float, primals: tuple[Array, Array, Array, Array], tangents: tuple[Array, Array, Array, Array]
 ) -> tuple[Array, Array]:
-    energies, values, weights = primals
-    energy_change, value_change, _ = tangents
-    average = ensemble_average(energies, values, weights, beta)
-    left = 1.0 - jnp.sum(weights**2)  # (N − 1)/N for equal weights
-    unbiased = jnp.where(left > 0, 1.0 / jnp.where(left > 0, left, 1.0), 0.0)
-    deviations = values - average
-    covariance = unbiased * jnp.tensordot(weights * energy_change, deviations, axes=1)
+    energies, values, weights, groups = primals
+    energy_change, value_change, _, _ = tangents
+    average = _average(energies, values, weights, groups, beta)
+    weighted = weights.reshape(-1, *(1,) * (values.ndim - 1)) * values
+
+    def of_own(terms: Array) -> Array:
+        return jax.ops.segment_sum(terms, groups, num_segments=len(weights))[groups]
+
+    left = 1.0 - of_own(weights)
+    some = (left > 1e-6).reshape(-1, *(1,) * (values.ndim - 1))
+    others = (average - of_own(weighted)) / jnp.where(some, left.reshape(some.shape), 1.0)
+    deviations = jnp.where(some, values - others, 0.0)
+    covariance = jnp.tensordot(weights * energy_change, deviations, axes=1)
     return average, jnp.tensordot(weights, value_change, axes=1) - beta * covariance
 
 
@@ -62,12 +78,13 @@ def squared_deviation(
     weights: Array,
     beta: float,
     halves: Array | None = None,
+    groups: Array | None = None,
 ) -> Array:
     """‖⟨g⟩ − g_ref‖² (StABlE, eq. 4), with the Boltzmann estimator as its gradient.
 
     With `halves` it is cross-fitted, (⟨g⟩_A − g_ref)·(⟨g⟩_B − g_ref): value and gradient are then
-    unbiased where all samples are independent, while the plain form, in which the noise of ⟨g⟩ meets
-    itself, is off by O(1/N). The cross-fitted value may be negative.
+    unbiased, while the plain form, in which the noise of ⟨g⟩ meets itself, is off by O(1/N). The
+    cross-fitted value may be negative.
 
     Args:
       energies: U_θ of the samples [N], eV.
@@ -76,6 +93,7 @@ def squared_deviation(
       weights: [N], as in `ensemble_average`.
       beta: 1/(k_B T), 1/eV.
       halves: [N], bool, which half each sample is in; samples that are correlated belong in one.
+      groups: [N], as in `ensemble_average`.
 
     Raises:
       ValueError: shapes that do not fit.
@@ -91,13 +109,14 @@ def squared_deviation(
             f"{target.shape}: expected [N], [N, K], [N] and [K]"
         )
     if halves is None:
-        return jnp.sum((ensemble_average(energies, values, weights, beta) - target) ** 2)
+        return jnp.sum((ensemble_average(energies, values, weights, beta, groups) - target) ** 2)
     parts = []
     for half in (halves, ~halves):
         share = jnp.sum(weights, where=half)
         own = jnp.where(half, weights, 0.0) / jnp.where(share > 0, share, 1.0)
         # A half without samples has nothing to say: its deviation is 0, not −g_ref.
-        parts.append(jnp.where(share > 0, ensemble_average(energies, values, own, beta) - target, 0.0))
+        mean = ensemble_average(energies, values, own, beta, groups)
+        parts.append(jnp.where(share > 0, mean - target, 0.0))
     return jnp.sum(parts[0] * parts[1])
 
 

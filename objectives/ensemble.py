@@ -77,11 +77,11 @@ def observable_loss(
       targets: g_ref by name, each [K].
       beta: 1/eV.
       params: gradients flow through these alone.
-      ensemble: at least two replicas, so that there are two halves.
+      ensemble: at least four replicas where cross-fitted, so that each half has two to compare. The
+        samples of a single replica are taken to be independent.
       stand_in: a frame [n, 3] (Å) with a finite energy, in whose place failed ones are evaluated.
       cross_fitted: contrast replicas of even with those of odd number, which are independent, so that
-        the noise of ⟨g⟩ does not meet itself, see `boltzmann.squared_deviation`. What is left is the
-        correlation within a replica, which shrinks the covariance by its share in R/2 replicas.
+        the noise of ⟨g⟩ does not meet itself, see `boltzmann.squared_deviation`.
 
     Returns:
       The loss, and metrics: `deviation_<name>`, each unweighted, and `effective_samples`.
@@ -97,10 +97,11 @@ def observable_loss(
     weights = boltzmann_weights(beta * jax.lax.stop_gradient(energies - drawn), valid)
     replica = jnp.broadcast_to(jnp.arange(n_replicas), ensemble.valid.shape).ravel()
     halves = replica % 2 == 0 if cross_fitted else None
+    groups = replica if n_replicas > 1 else None
     total, metrics = jnp.zeros(()), {"effective_samples": effective_samples(weights) * jnp.any(valid)}
     for name, (weight, observable) in observables.items():
         values = jax.lax.map(observable, positions, batch_size=min(_BATCH, len(positions)))
-        value = squared_deviation(energies, values, targets[name], weights, beta, halves)
+        value = squared_deviation(energies, values, targets[name], weights, beta, halves, groups)
         # Without samples the distance to the target would be that of an average of nothing.
         value = jnp.where(jnp.any(valid), value, 0.0)
         total += weight * value

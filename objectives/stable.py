@@ -318,8 +318,8 @@ def check_settings(settings: Settings) -> Settings:
         raise ValueError(
             f"stable.n_steps is {s.n_steps}; expected a multiple of stable.record_every, {s.record_every}"
         )
-    if s.cross_fitted and (s.n_replicas < 2 or s.minibatch):
-        raise ValueError("stable.cross_fitted needs two or more replicas, and no minibatches")
+    if s.cross_fitted and (s.n_replicas < 4 or s.minibatch):
+        raise ValueError("stable.cross_fitted needs four or more replicas, and no minibatches")
     if s.minibatch > s.n_replicas * (s.n_steps // s.record_every):
         raise ValueError(
             f"stable.minibatch is {s.minibatch}; expected at most the samples of a window, "

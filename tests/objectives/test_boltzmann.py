@@ -147,6 +147,36 @@ def test_cross_fitting_is_unbiased_at_four_samples_and_the_plain_form_is_not():
     assert abs(deviation(gradients(None))) > 20
 
 
+def test_correlated_samples_of_one_replica_do_not_bias_the_derivative():
+    # Four replicas of three samples each, all three the same: the worst correlation there is.
+    k, repeats = 2.0, 100_000
+    x = jnp.repeat(jax.random.normal(jax.random.key(4), (repeats, 4)) / np.sqrt(BETA * k), 3, axis=1)
+
+    def slopes(groups):
+        def mean(k, x):
+            return ensemble_average(0.5 * k * x**2, x**2, equal(12), BETA, groups)
+
+        return np.asarray(jax.jit(jax.vmap(jax.grad(mean), (None, 0)))(k, x), np.float64)
+
+    def ratio(sample):  # to the exact -1/(βk²), with its standard error
+        relative = sample * -(BETA * k**2)
+        return relative.mean(), relative.std() / np.sqrt(repeats)
+
+    value, stderr = ratio(slopes(jnp.repeat(jnp.arange(4), 3)))
+    assert abs(value - 1) < 4 * stderr < 0.05
+    value, stderr = ratio(slopes(None))
+    assert abs(value - 3 / 4 * 12 / 11) < 4 * stderr
+
+
+def test_one_replica_alone_has_nothing_to_be_compared_with():
+    x = jnp.array([0.1, 0.2, 0.4])
+
+    def mean(k):
+        return ensemble_average(0.5 * k * x**2, x**2, equal(3), BETA, jnp.zeros(3, int))
+
+    assert jax.grad(mean)(2.0) == 0
+
+
 def test_derivative_of_an_average_with_explicit_dependence():
     # U = k x²/2 and g = k x²: ⟨g⟩ = 1/β whatever k, so ⟨∂g/∂k⟩ and the covariance cancel.
     x = jax.random.normal(jax.random.key(5), (200_000,)) / np.sqrt(BETA * 2.0)
