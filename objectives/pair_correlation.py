@@ -73,3 +73,36 @@ def radial_distribution(
     edges = grid.edges
     shells = 4 / 3 * jnp.pi * (edges[1:] ** 3 - edges[:-1] ** 3) / (edges[1:] - edges[:-1])
     return density * jnp.abs(jnp.linalg.det(matrix)) / shells
+
+
+def window_deviations(densities: ArrayLike, reference: ArrayLike, grid: Grid, window: int) -> NDArray:
+    """∫ |⟨g(r)⟩_window − g_ref(r)| dr over consecutive windows of each replica (Fu et al., arXiv 2210.07237).
+
+    With `survival.first_times` this is the stability criterion for liquids, whose bonds and distances may
+    all be in order while the structure is not: unstable from the first window above 3.0 Å (StABlE, A.5,
+    windows of 1 ps). It is judged after the simulation, since no single configuration has a g(r).
+
+    Args:
+      densities: g(r) of each frame, [R, T, B].
+      reference: g_ref [B].
+      grid: its bins, Å.
+      window: frames a window; frames left over at the end are not looked at.
+
+    Returns:
+      [R, T // window], Å.
+
+    Raises:
+      ValueError: other shapes, or a window longer than the trajectories.
+    """
+    densities, reference = np.asarray(densities, np.float64), np.asarray(reference, np.float64)
+    widths = np.diff(np.asarray(grid.edges, np.float64))
+    if densities.ndim != 3 or reference.shape != densities.shape[2:] or widths.shape != reference.shape:
+        raise ValueError(
+            f"densities {densities.shape}, reference {reference.shape} and {len(widths)} bins: expected "
+            "[R, T, B], [B] and B"
+        )
+    if not 1 <= window <= densities.shape[1]:
+        raise ValueError(f"a window of {window} frames; expected 1 to the {densities.shape[1]} there are")
+    count = densities.shape[1] // window
+    means = densities[:, : count * window].reshape(len(densities), count, window, -1).mean(axis=2)
+    return np.abs(means - reference) @ widths

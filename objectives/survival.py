@@ -56,6 +56,30 @@ def kaplan_meier(times: ArrayLike, broken: ArrayLike, z: float = 1.96) -> Surviv
     return SurvivalCurve(distinct, survival, np.where(gone, 0.0, lower), np.where(gone, 0.0, upper))
 
 
+def first_times(
+    values: ArrayLike, threshold: float, duration: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Stable times from a criterion that is looked at window by window.
+
+    Args:
+      values: of the criterion, [R, W]; unstable above the threshold or where not finite.
+      threshold: in the unit of the values.
+      duration: of a window, in the unit of the times.
+
+    Returns:
+      times [R], the start of the first unstable window, or the end; broken [R].
+
+    Raises:
+      ValueError: values of another shape.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"values have shape {values.shape}; expected [R, W]")
+    unstable = ~(values <= threshold)
+    broken = unstable.any(axis=1)
+    return duration * np.where(broken, unstable.argmax(axis=1), values.shape[1]).astype(float), broken
+
+
 def median_time(times: ArrayLike, broken: ArrayLike) -> float:
     """The first time at which half of the replicas or fewer are intact; infinite where that was not seen.
 

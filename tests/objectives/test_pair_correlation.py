@@ -9,7 +9,13 @@ import pytest
 from numpy.testing import assert_allclose
 
 from objectives.observables import uniform_grid
-from objectives.pair_correlation import element_pairs, largest_radius, radial_distribution
+from objectives.pair_correlation import (
+    element_pairs,
+    largest_radius,
+    radial_distribution,
+    window_deviations,
+)
+from objectives.survival import first_times
 from potentials import make_system
 
 TRICLINIC = np.array([[12.0, 0, 0], [3.0, 11.0, 0], [-2.0, 2.5, 10.0]])
@@ -78,3 +84,36 @@ def test_a_grid_beyond_half_the_cell():
         radial_distribution(
             jnp.zeros((18, 3)), element_pairs(system, 8, 8), system.cell, uniform_grid(0, 6, 4), 0.1
         )
+
+
+def test_a_liquid_that_orders_is_unstable_from_the_window_in_which_it_does():
+    """An ideal gas of pairs at random, whose g(r) is 1, and replicas in which they gather in one shell."""
+    rng = np.random.default_rng(3)
+    cell, grid = np.diag([12.0, 12.0, 12.0]), uniform_grid(1.0, 6.0, 25)
+    system = water_like(cell, n=40)
+    pairs = element_pairs(system, 8, 8)
+    oxygen = np.flatnonzero(system.numbers == 8)
+    positions = rng.uniform(0, 12, size=(2, 40, 120, 3))
+    ordered = positions[1, 20:]  # from frame 20 of the second replica all oxygens sit on a lattice
+    lattice = 4.0 * np.stack(np.meshgrid(*[np.arange(3)] * 3), axis=-1).reshape(-1, 3)
+    ordered[:, oxygen[:27]] = lattice
+    ordered[:, oxygen[27:]] = lattice[:13] + 2.0
+    densities = radial_distribution(jnp.asarray(positions), pairs, cell, grid, 0.05)
+    deviations = window_deviations(densities, np.ones(25), grid, 10)
+    assert deviations.shape == (2, 4)
+    # By hand for one window.
+    mean = np.asarray(densities, float)[0, 10:20].mean(axis=0)
+    assert_allclose(deviations[0, 1], np.sum(np.abs(mean - 1) * 0.2), rtol=1e-6)
+    assert deviations[0].max() < 0.5 and deviations[1, 2:].min() > 3.0
+    times, broken = first_times(deviations, 3.0, 1.0)
+    assert_allclose(times, [4, 2])
+    assert_allclose(broken, [False, True])
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "words"),
+    [((2, 5, 24), 2, "densities"), ((5, 25), 2, "densities"), ((2, 5, 25), 6, "a window of 6 frames")],
+)
+def test_windows_that_do_not_fit(shape, window, words):
+    with pytest.raises(ValueError, match=words):
+        window_deviations(np.ones(shape), np.ones(25), uniform_grid(0, 5, 25), window)

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import CensoredData, ecdf
 
-from objectives.survival import kaplan_meier, median_and_stderr, median_time, restricted_mean
+from objectives.survival import first_times, kaplan_meier, median_and_stderr, median_time, restricted_mean
 
 
 def lifetimes(n, censored_at, seed=0, mean=40.0, ties=False):
@@ -80,3 +80,12 @@ def test_restricted_mean():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_first_windows_above_a_threshold():
+    values = [[0.1, 0.2, 0.3], [0.1, 4.0, 0.2], [np.nan, 0.1, 0.1]]
+    times, broken = first_times(values, 3.0, 0.5)
+    assert_allclose(times, [1.5, 0.5, 0.0])
+    assert broken.tolist() == [False, True, True]
+    with pytest.raises(ValueError, match=r"expected \[R, W\]"):
+        first_times([1.0], 3.0, 0.5)
