@@ -1,7 +1,8 @@
 """Speed and memory, side by side in one run: python -m experiments.benchmark --output=benchmark.json
 
-Times are medians of repetitions that take turns, so that a busy machine slows all alike; ratios are
-what carries over to another machine. Memory is what the compiler sets aside for temporaries and results.
+Times are medians of repetitions that take turns after one that does not count, so that a busy machine
+slows all alike; ratios are what carries over to another machine. Memory is what the compiler sets aside
+for temporaries and results.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ REPEATS = flags.DEFINE_integer("repeats", 3, "Timed runs of each entry, at least
 N_SAMPLES = flags.DEFINE_integer("n_samples", 5000, "Samples of the estimator's table.", lower_bound=2)
 OUTPUT = flags.DEFINE_string("output", "", "JSON file for the tables; default none.", allow_override=True)
 
-_BATCH = 250  # samples differentiated at a time, by all estimators alike
+_BATCH = 250  # samples differentiated at a time, but for the estimator that takes them one by one
 
 
 class Entry(NamedTuple):
@@ -71,6 +72,8 @@ def measure(entries: Mapping[str, Entry], repeats: int) -> list[Row]:
     """Compiles all, then runs them in turns."""
     compiled = {name: jax.jit(e.function).lower(*e.arguments).compile() for name, e in entries.items()}
     seconds: dict[str, list[float]] = {name: [] for name in entries}
+    for name, entry in entries.items():
+        jax.block_until_ready(compiled[name](*entry.arguments))
     for _ in range(repeats):
         for name, entry in entries.items():
             began = time.perf_counter()
@@ -95,7 +98,8 @@ def as_table(rows: list[Row]) -> str:
 
 def estimator() -> dict[str, Entry]:
     """The gradient of ‖⟨g⟩ − g_ref‖² for h(r) in 500 bins, by a SchNet of six interactions: StABlE's eq. 6
-    one sample at a time, from the whole Jacobian, and by our rule."""
+    from all samples' gradients in one matrix product; as a sum over samples of the whole Jacobian, one at
+    a time, which is what fits into memory with more samples; and by our rule."""
     problem = _problem(n_interactions=6)
     params = problem.potential.init(jax.random.PRNGKey(0))
     key, pick = jax.random.split(jax.random.PRNGKey(1))
@@ -140,15 +144,16 @@ def estimator() -> dict[str, Entry]:
     arguments = (params, positions, values, target)
     one = (params, positions, values[:, :1], target[:1])
     return {
-        "eq. 6, sample by sample": Entry(one_by_one, arguments),
-        "eq. 6, whole Jacobian": Entry(whole, arguments),
+        "eq. 6, gradients of all samples": Entry(whole, arguments),
+        "eq. 6, sum over samples": Entry(one_by_one, arguments),
         "contracted first": Entry(ours, arguments),
         "contracted first, 1 observable": Entry(ours, one),
     }
 
 
 def sampling() -> dict[str, Entry]:
-    """1,000 replica-steps of BAOAB: one replica alone, 64 together, 64 with tabulated filters."""
+    """1,024 replica-steps of BAOAB: one replica alone, 64 together, 64 with tabulated filters (whose table,
+    made once a simulation, is not counted)."""
     problem = _problem(n_interactions=3)
     potential = problem.potential
     params = potential.init(jax.random.PRNGKey(0))

@@ -25,6 +25,14 @@ PACKAGES = ("boltzfit", "jax", "jaxlib", "jax-md", "flax", "optax", "numpy", "or
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "ethanol.py"
 
+_GAINED = {
+    "weights": "",
+    "dataset.labels": "",
+    "pre_training.optimiser": "adam",
+    "post_training.optimiser": "adam",
+    "evaluation.bond_deviation": 0.5,
+}
+
 LOG = logging.getLogger("boltzfit")
 """Progress of the binaries, on stderr; the libraries' own chatter stays out of it."""
 
@@ -155,16 +163,17 @@ def _read_record(record: Path) -> dict:
 
 
 def complete(record: dict) -> dict:
-    """A configuration's record with the defaults of the fields that it lacks, such as those that the
-    configuration has gained since it was written."""
-    return _with_defaults(record, json.loads(base.get_config().to_json()))
-
-
-def _with_defaults(record: dict, defaults: dict) -> dict:
-    filled = dict(defaults)
-    for key, value in record.items():
-        both = isinstance(value, dict) and isinstance(defaults.get(key), dict)
-        filled[key] = _with_defaults(value, defaults[key]) if both else value
+    """A configuration's record with the fields that configurations have gained since the first runs, at
+    the values that change nothing. Fields that a user's own configuration leaves out stay out."""
+    filled = dict(record)
+    for name, value in _GAINED.items():
+        section, _, field = name.rpartition(".")
+        if not section:
+            filled.setdefault(field, value)
+        elif section in filled:
+            filled[section] = {field: value} | filled[section]
+    for section in ("stable", "stable_compat"):  # of those objectives alone, and older than no run of theirs
+        filled.setdefault(section, json.loads(base.get_config()[section].to_json()))
     return filled
 
 

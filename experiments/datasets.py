@@ -37,6 +37,7 @@ class DatasetConfig(Protocol):
     energy_unit: str  # '': the format's own, here and below
     length_unit: str
     force_unit: str
+    labels: str  # 'original': MD17's, of an rMD17 file; '': the file's own
     temperature: float  # K, of the dynamics that made the frames; 0: unknown
 
 
@@ -92,6 +93,7 @@ def _read_checked(path: Path, config: DatasetConfig) -> Frames:
         energy_unit=config.energy_unit,
         length_unit=config.length_unit,
         force_unit=config.force_unit,
+        labels=config.labels,
     )
     for doubt in check_frames(frames, str(path), temperature=config.temperature):
         logging.warning("%s", doubt)

@@ -30,6 +30,7 @@ from experiments.frames import Frames, energy_scale, force_scale, length_scale
 SECTIONS = ("train", "validation", "test")
 # The keys of each npz format in the order numbers, positions, energies, forces.
 _RMD17_KEYS = ("nuclear_charges", "coords", "energies", "forces")
+_ORIGINAL_KEYS = ("nuclear_charges", "coords", "old_energies", "old_forces")
 _MD17_KEYS = ("z", "R", "E", "F")
 _PACKAGE_KEYS = ("numbers", *(f"{s}_{k}" for s in SECTIONS for k in ("positions", "energies", "forces")))
 # What ASE's many readers raise on files that are not theirs.
@@ -43,6 +44,7 @@ def read_frames(
     energy_unit: str | None = None,
     length_unit: str | None = None,
     force_unit: str | None = None,
+    labels: str = "",
 ) -> Frames:
     """Reads one file of any format above; `check_frames` judges what it holds.
 
@@ -54,6 +56,8 @@ def read_frames(
       energy_unit: 'eV', 'kcal/mol', 'kJ/mol' or 'hartree'; empty or None for the format's own.
       length_unit: 'angstrom' or 'bohr'; empty or None for the format's own.
       force_unit: energy/length, such as 'kcal/mol/angstrom'; empty or None for the ratio of the two above.
+      labels: 'original' for MD17's energies and forces, which rMD17's files carry as `old_energies` and
+        `old_forces`; empty for the file's own.
 
     Returns:
       Frames in eV, Å, eV/Å.
@@ -66,9 +70,11 @@ def read_frames(
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if zipfile.is_zipfile(path):
-        frames, energy_default, length_default = _read_npz(path)
+        frames, energy_default, length_default = _read_npz(path, labels)
     elif path.suffix == ".npz":
         raise ValueError(f"{path}: not an npz file, though its name says so")
+    elif labels:
+        raise ValueError(f"{path}: labels '{labels}' are asked for, which only rMD17's npz files hold")
     else:
         frames, energy_default, length_default = _read_ase(path)
     energy = energy_unit or energy_default
@@ -140,9 +146,15 @@ def _npz_format(path: Path) -> tuple[str, ...]:
     return best
 
 
-def _read_npz(path: Path) -> tuple[Frames, str, str]:
+def _read_npz(path: Path, labels: str) -> tuple[Frames, str, str]:
     """Frames in the file's own units, and these units."""
     keys = _npz_format(path)
+    if labels not in ("", "original"):
+        raise ValueError(f"dataset.labels is '{labels}'; expected 'original' or an empty string")
+    if labels and keys != _RMD17_KEYS:
+        raise ValueError(f"{path}: labels '{labels}' are asked for, which only rMD17's npz files hold")
+    if labels:
+        keys = _ORIGINAL_KEYS
     arrays = read_arrays(path, keys, optional=("old_indices", "e_unit", "r_unit"))
     if keys == _PACKAGE_KEYS:
         sections = [
@@ -152,7 +164,7 @@ def _read_npz(path: Path) -> tuple[Frames, str, str]:
         joined = [np.concatenate([section[field] for section in sections]) for field in (1, 2, 3)]
         return Frames(sections[0].numbers, *joined, indices=np.arange(len(joined[1]))), "eV", "angstrom"
     frames = _frames(path, arrays, keys)
-    if keys == _RMD17_KEYS:
+    if keys in (_RMD17_KEYS, _ORIGINAL_KEYS):
         if "old_indices" in arrays:
             _require_shape(path, "old_indices", arrays["old_indices"], frames.energies.shape)
             frames = frames._replace(indices=arrays["old_indices"].astype(np.int64))

@@ -12,7 +12,7 @@ _AT_LEAST_ONE = (
     "dataset.train", "training.batch_size", "training.log_every", "training.checkpoint_every",
     "post_training.n_updates", "schnet.n_features", "schnet.n_filters",
     "schnet.n_interactions", "contrastive.n_chains", "contrastive.n_steps", "evaluation.n_steps",
-    "evaluation.record_every", "nose_hoover.chain_length", "stable.n_replicas", "stable.n_steps",
+    "evaluation.record_every", "stable.n_replicas", "stable.n_steps",
     "stable.record_every", "stable.n_cycles", "stable.max_learning_windows", "stable.max_uses",
 )  # fmt: skip
 _POSITIVE = (
@@ -26,7 +26,7 @@ _NOT_NEGATIVE = (
     "mse.energy_weight", "mse.force_weight", "crmse.weight", "contrastive.burn_in", "pre_training.final",
     "post_training.final", "post_training.warmup", "evaluation.spurious_margin", "contrastive.fallen_weight",
     "stable.bond_deviation", "stable.minimum_distance", "stable.qm_weight", "stable.plateau_patience",
-    "stable_compat.minibatch", "stable_compat.max_reductions",
+    "stable_compat.max_reductions",
 )  # fmt: skip
 _SHARES = (
     "contrastive.restart_fraction", "pre_training.average_decay", "post_training.average_decay",
@@ -56,6 +56,8 @@ def check_limits(config: ConfigDict) -> None:
             f"post_training.n_updates, {config.post_training.n_updates}"
         )
     _require(config, "evaluation.n_chains", lambda x: x >= 2, "2 or more, for standard errors")
+    _require(config, "nose_hoover.chain_length", lambda x: x >= 2, "2 or more")
+    _require(config, "stable_compat.minibatch", lambda x: x == 0 or x >= 2, "0, or 2 or more")
     _require(config, "schnet.n_gaussians", lambda x: x >= 2, "2 or more")
     _require(config, "dataset.temperature", lambda x: x > 0, "the temperature of the frames, K")
     _require(config, "evaluation.discard", lambda x: x < 1, "a share below 1")

@@ -199,10 +199,10 @@ def locate_data(config: ConfigDict) -> Located:
 
 def all_frames(config: ConfigDict) -> Frames:
     """Every frame of the configured data set, in order of time."""
-    units = {name: config.dataset[name] for name in ("energy_unit", "length_unit", "force_unit")}
+    settings = {name: config.dataset[name] for name in ("energy_unit", "length_unit", "force_unit", "labels")}
     located = locate_data(config)
     paths = [path for path in (located.path, located.test_path) if path]
-    parts = [read_frames(path, **units) for path in paths]
+    parts = [read_frames(path, **settings) for path in paths]
     fields = (np.concatenate(field) for field in list(zip(*parts, strict=True))[1:])
     joined = Frames(parts[0].numbers, *fields)
     return joined.take(np.argsort(joined.indices, kind="stable"))

@@ -28,9 +28,11 @@ CAPTIONS = {
     "the median and the band 5–95 % of the chains still running (a spread, not a standard error); thin lines "
     "are the single chains that fall below the spurious threshold (dashed).",
     "survival": "Share of evaluation chains whose bonds are still within the limit (Kaplan-Meier), with "
-    "pointwise 95 % confidence bands; ticks are chains that were stable to the end of their simulation.",
-    "phases": "StABlE training: share of replicas that broke, window by window. In the shaded learning "
-    "phases an update is made after each.",
+    "pointwise 95 % confidence bands (exact binomial ones before the first break and after the last); ticks "
+    "are chains that were stable to the end of their simulation.",
+    "phases": "StABlE training, window by window: in simulation phases the share of replicas that "
+    "have broken and wait; in learning phases (shaded), where an update follows each window, of those that "
+    "broke in it.",
     "training_curves": "Training log, one panel per logged quantity. Bands, where the log has errors, are "
     "±1 standard error.",
     "negatives": "Negative samples. Energies: the network's against the reference engine's at the same "

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from experiments.figure_style import handle, legend, panels_of, plain_text, styled
 from experiments.runs import Run, time_label
-from objectives.stable import LEARNING
+from objectives.stable import DONE, LEARNING, SIMULATING
 from objectives.survival import kaplan_meier
 
 
@@ -27,9 +27,10 @@ def survival(runs: Sequence[Run]) -> Figure:
             times, broken = run.curves["stable_time_ps"], run.curves["stable_broken"].astype(bool)
             curve = kaplan_meier(times, broken)
             knots = np.concatenate([[0.0], curve.times, [times.max()]])
+            curves = ((1.0, curve.survival), (curve.first_lower, curve.lower), (1.0, curve.upper))
             share, lower, upper = (
-                np.concatenate([[1.0], values, values[-1:] if len(values) else [1.0]])
-                for values in (curve.survival, curve.lower, curve.upper)
+                np.concatenate([[first], values, values[-1:] if len(values) else [first]])
+                for first, values in curves
             )
             axis.fill_between(knots, lower, upper, step="post", color=style.band, alpha=0.25, linewidth=0)
             axis.step(knots, share, style.dash, where="post", color=style.colour, linewidth=style.width)
@@ -43,15 +44,18 @@ def survival(runs: Sequence[Run]) -> Figure:
 
 
 def phases(runs: Sequence[Run]) -> Figure:
-    """Share of unstable replicas along StABlE training, a panel a run; learning phases are shaded."""
+    """Share of unstable replicas along StABlE training up to its last phase, a panel a run; learning
+    phases are shaded. In a simulation phase the share grows with each replica that breaks and waits; in a
+    learning phase it is of those that broke in the window."""
     chosen = [(run, style) for run, style in styled(runs) if has_phases(run)]
     figure, axes = panels_of(len(chosen), 1, 2.2)
     for axis, (run, style) in zip(axes, chosen, strict=True):
-        steps, share, phase = (run.log[name] for name in ("step", "unstable_fraction", "phase"))
+        done = run.log["phase"] == DONE
+        last = int(np.argmax(done)) if done.any() else len(done)
+        steps, share, phase = (run.log[name][:last] for name in ("step", "unstable_fraction", "phase"))
         starts = np.concatenate([[2 * steps[0] - steps[1] if len(steps) > 1 else 0], steps[:-1]])
-        learning = np.isclose(phase, LEARNING)
-        for first, last in _spans(learning):
-            axis.axvspan(starts[first], steps[last], color="0.85", linewidth=0)
+        for first, end in _spans(phase == LEARNING):
+            axis.axvspan(starts[first], steps[end], color="0.85", linewidth=0)
         axis.step(steps, share, where="pre", color=style.colour, linewidth=style.width)
         axis.set(title=plain_text(run.label), ylim=(-0.03, 1.03), ylabel="Unstable share")
         axis.set_xlim(starts[0], steps[-1])
@@ -61,8 +65,12 @@ def phases(runs: Sequence[Run]) -> Figure:
 
 
 def has_phases(run: Run) -> bool:
-    """Whether the run's log is that of StABlE training."""
-    return {"unstable_fraction", "phase"} <= run.log.keys() and len(run.log["step"]) > 0
+    """Whether the run's log is that of StABlE training, with a row for each window: a mean over windows
+    of several phases belongs to none."""
+    if not {"unstable_fraction", "phase"} <= run.log.keys():
+        return False
+    phase = run.log["phase"]
+    return len(phase) > 0 and phase[0] != DONE and bool(np.isin(phase, (SIMULATING, LEARNING, DONE)).all())
 
 
 def has_broken(run: Run) -> bool:

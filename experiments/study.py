@@ -158,7 +158,7 @@ def cell_config(study: Study, name: str, n_frames: int, seed: int, root: Path) -
     every = config.training.log_every
     updates = EPOCHS * (n_frames // config.training.batch_size)
     config.pre_training.n_updates = every * round(updates / every)
-    config = _changed(config, {**variant.changes, **study.sizes.get(n_frames, {})})
+    config = _changed(config, {**study.sizes.get(n_frames, {}), **variant.changes})
     if variant.parent:
         config.init_from = str(cell_folder(root, variant.parent, n_frames, seed))
     return config

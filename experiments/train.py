@@ -29,7 +29,7 @@ from experiments.problem import DIGEST, Problem, check_data, data_digest, make_p
 from experiments.training import OPTIMISERS, Schedule, TrainState, make_optimiser, make_update, start
 from objectives import Negatives, Objective, energy_force_errors, make_objective
 from potentials.registry import lookup
-from potentials.torch_weights import read_state_dict, schnet_params
+from potentials.torch_weights import read_state_dict, schnet_params, schnet_settings
 
 CONFIG = config_flags.DEFINE_config_file("config")
 WORKDIR = flags.DEFINE_string(
@@ -61,6 +61,8 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
             raise ValueError(
                 f"{name} is {every}; expected a multiple of training.log_every, {settings.log_every}"
             )
+    if config.init_from and config.get("weights"):
+        raise ValueError("init_from and weights are both set; expected one of them to start from")
     if not schedule.n_updates and not config.get("weights"):
         raise ValueError("pre_training.n_updates is 0; expected 1 or more, or weights that need no training")
     problem = make_problem(config)
@@ -118,7 +120,14 @@ def published_weights(config: ConfigDict, problem: Problem, template: Any) -> An
     """
     if config.potential != "schnet":
         raise ValueError(f"weights: expected the potential schnet for them, got {config.potential}")
-    params = schnet_params(read_state_dict(config.weights))
+    state = read_state_dict(config.weights)
+    params = schnet_params(state)
+    cutoff = schnet_settings(state)["cutoff"]
+    if not np.isclose(cutoff, config.schnet.cutoff):
+        raise ValueError(
+            f"weights: {config.weights} has a cutoff of {cutoff} Å; expected config.schnet's, "
+            f"{config.schnet.cutoff}"
+        )
     shapes, expected = (jax.tree.map(np.shape, tree) for tree in (params, template))
     if found := binary.difference(shapes, expected):
         raise ValueError(f"weights: {config.weights} holds another network than config.schnet: {found}")

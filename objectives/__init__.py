@@ -48,7 +48,7 @@ def _crmse(potential: Potential, system: System, config: Any) -> Objective:
 
 def _stable(potential: Potential, system: System, config: Any) -> Objective:
     sampler = make_sampler(config.stable.sampler, potential, system, config)
-    return _stable_with(potential, system, config, sampler, 1.0 / (KB * system.temperature))
+    return _stable_with(potential, system, config, sampler)
 
 
 def _stable_compat(potential: Potential, system: System, config: Any) -> Objective:
@@ -61,10 +61,16 @@ def _stable_compat(potential: Potential, system: System, config: Any) -> Objecti
         maxwell_speeds=own.maxwell_speeds,
         all_degrees_of_freedom=own.all_degrees_of_freedom,
     )
-    beta = ESTIMATOR_BETA if own.drop_temperature else 1.0 / (KB * system.temperature)
+    if own.target_shift and config.stable.reference:
+        raise ValueError(
+            "stable_compat.target_shift is of targets from the training frames; expected 0 beside "
+            "stable.reference"
+        )
+    thermal = KB * system.temperature
     return _stable_with(
-        *(potential, system, config, sampler, beta),
+        *(potential, system, config, sampler),
         references={"distances": shifted_distances(own.target_shift)},
+        gradient_factor=ESTIMATOR_BETA * thermal if own.drop_temperature else 1.0,
         cross_fitted=False,
         minibatch=own.minibatch,
         reset_fraction=own.reset_fraction,
@@ -73,7 +79,7 @@ def _stable_compat(potential: Potential, system: System, config: Any) -> Objecti
 
 
 def _stable_with(
-    potential: Potential, system: System, config: Any, sampler: Sampler, beta: float, **changes: Any
+    potential: Potential, system: System, config: Any, sampler: Sampler, **changes: Any
 ) -> Objective:
     settings = dict(config.stable)
     del settings["sampler"]
@@ -86,7 +92,7 @@ def _stable_with(
         make_observables(settings.pop("observables"), system),
         _mse(potential, system, config),
         system.masses,
-        beta,
+        1.0 / (KB * system.temperature),
         targets=_targets(reference) if reference else None,
         centred=system.cell is None,
         **{**settings, **changes},

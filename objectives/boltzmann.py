@@ -21,6 +21,8 @@ from jax.typing import ArrayLike
 
 from potentials.base import Params, Potential
 
+_ROUND_OFF = 1e-3  # of a sum of weights in float32: what is left of 1 below this is nothing
+
 
 def ensemble_average(
     energies: Array, values: Array, weights: Array, beta: float, groups: Array | None = None
@@ -64,7 +66,7 @@ def _average_jvp(
         return jax.ops.segment_sum(terms, groups, num_segments=len(weights))[groups]
 
     left = 1.0 - of_own(weights)
-    some = (left > 1e-6).reshape(-1, *(1,) * (values.ndim - 1))
+    some = (left > _ROUND_OFF).reshape(-1, *(1,) * (values.ndim - 1))
     others = (average - of_own(weighted)) / jnp.where(some, left.reshape(some.shape), 1.0)
     deviations = jnp.where(some, values - others, 0.0)
     covariance = jnp.tensordot(weights * energy_change, deviations, axes=1)

@@ -75,21 +75,25 @@ def radial_distribution(
     return density * jnp.abs(jnp.linalg.det(matrix)) / shells
 
 
-def window_deviations(densities: ArrayLike, reference: ArrayLike, grid: Grid, window: int) -> NDArray:
+def window_deviations(
+    densities: ArrayLike, reference: ArrayLike, grid: Grid, window: int, alive: ArrayLike | None = None
+) -> NDArray:
     """∫ |⟨g(r)⟩_window − g_ref(r)| dr over consecutive windows of each replica (Fu et al., arXiv 2210.07237).
 
     With `survival.first_times` this is the stability criterion for liquids, whose bonds and distances may
     all be in order while the structure is not: unstable from the first window above 3.0 Å (StABlE, A.5,
-    windows of 1 ps). It is judged after the simulation, since no single configuration has a g(r).
+    windows of 1 ps; there in any of the three g(r) of water). It is judged after the simulation, since no
+    single configuration has a g(r).
 
     Args:
       densities: g(r) of each frame, [R, T, B].
       reference: g_ref [B].
       grid: its bins, Å.
       window: frames a window; frames left over at the end are not looked at.
+      alive: [R, T]; frames of replicas that failed before them, which repeat the last good one. None: all.
 
     Returns:
-      [R, T // window], Å.
+      [R, T // window], Å; NaN where a frame of the window is of a failed replica.
 
     Raises:
       ValueError: other shapes, or a window longer than the trajectories.
@@ -103,6 +107,8 @@ def window_deviations(densities: ArrayLike, reference: ArrayLike, grid: Grid, wi
         )
     if not 1 <= window <= densities.shape[1]:
         raise ValueError(f"a window of {window} frames; expected 1 to the {densities.shape[1]} there are")
+    if alive is not None:
+        densities = np.where(np.asarray(alive, bool)[..., None], densities, np.nan)
     count = densities.shape[1] // window
     means = densities[:, : count * window].reshape(len(densities), count, window, -1).mean(axis=2)
     return np.abs(means - reference) @ widths

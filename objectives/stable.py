@@ -51,8 +51,9 @@ class Settings(NamedTuple):
     plateau_factor: by which it drops; it is 1 again at the next learning phase.
     max_reductions: a learning phase ends too when the rate drops more often than this; 0: never for it.
     minibatch: samples an estimate; the loss is the mean over such, each with the noise of its own ⟨g⟩.
-      0 for one estimate of all.
-    reset_fraction: of the stable replicas, sent back to data at the start of each simulation phase.
+      0 for one estimate of all. Samples that are left over, the latest, are not used.
+    reset_fraction: chance of a stable replica to start again from data after a learning phase.
+    gradient_factor: on the gradient of the observable loss, not on its value.
     """
 
     n_replicas: int = 64
@@ -71,6 +72,7 @@ class Settings(NamedTuple):
     max_reductions: int = 0
     minibatch: int = 0
     reset_fraction: float = 0.0
+    gradient_factor: float = 1.0
 
 
 class Samples(NamedTuple):
@@ -101,7 +103,7 @@ class StableState(NamedTuple):
       unstable: [R], those that wait for learning at the start of the window in which they broke.
       phase: of the next window.
       learned: windows of this learning phase.
-      best, stale, rate: of the plateau: lowest unstable share, windows since then, factor.
+      best, stale, reductions: of the plateau: lowest unstable share, windows since then, drops of the rate.
       uses: how often the latest ensemble was learnt from.
       latest: what the last call of `sample` returned.
       data: [F, n, 3], what lost replicas start again from.
@@ -114,7 +116,7 @@ class StableState(NamedTuple):
     learned: Array
     best: Array
     stale: Array
-    rate: Array
+    reductions: Array
     uses: Array
     latest: Samples
     data: Array
@@ -166,7 +168,7 @@ def stable(
 
     def init(key: Array, params: Params, frames: Batch) -> StableState:
         key, start, pick = jax.random.split(key, 3)
-        of = {name: g for name, (_, g) in observables.items()} | dict(references or {})
+        of = {name: (references or {}).get(name, g) for name, (_, g) in observables.items()}
         means = {name: mean_observable(g, frames.positions) for name, g in of.items()}
         shape = (n_frames, s.n_replicas)
         nothing = Ensemble(
@@ -181,7 +183,7 @@ def stable(
             learned=integer(0),
             best=real(jnp.inf),
             stale=integer(0),
-            rate=real(1),
+            reductions=integer(0),
             uses=integer(0),
             latest=latest,
             data=frames.positions,
@@ -222,7 +224,7 @@ def stable(
             learned=jnp.int32(0),
             best=jnp.float32(jnp.inf),
             stale=jnp.int32(0),
-            rate=jnp.float32(1),
+            reductions=jnp.int32(0),
             latest=latest,
         )
 
@@ -231,11 +233,12 @@ def stable(
         share = jnp.mean(~intact)
         stale = jnp.where(share < state.best, 0, state.stale + 1)
         drop = stale > s.plateau_patience
-        rate = jnp.where(drop, state.rate * s.plateau_factor, state.rate)
+        reductions = state.reductions + drop
+        rate = jnp.float32(s.plateau_factor) ** reductions
         enough = share <= s.f_min
         over = enough | (state.learned + 1 >= s.max_learning_windows)
         if s.max_reductions:
-            over |= rate < 0.99 * s.plateau_factor**s.max_reductions
+            over |= reductions > s.max_reductions
         start, pick, which = jax.random.split(jax.random.split(state.key, 3)[2], 3)
         sent_back = intact & (jax.random.uniform(which, intact.shape) < s.reset_fraction)
         lost = over & ((~enough & ~intact) | sent_back)
@@ -250,7 +253,7 @@ def stable(
             learned=state.learned + 1,
             best=jnp.minimum(share, state.best),
             stale=jnp.where(drop, 0, stale),
-            rate=rate,
+            reductions=reductions,
             uses=jnp.int32(1),
             latest=Samples(ensemble, state.latest.targets, jnp.int32(LEARNING), rate, share, cycle),
         )
@@ -274,12 +277,18 @@ def stable(
     def observed(params: Params, stand_in: Array, samples: Samples) -> tuple[Array, Metrics]:
         def part(ensemble: Ensemble) -> tuple[Array, Metrics]:
             arguments = (potential, observables, samples.targets, beta, params, ensemble, stand_in)
-            return observable_loss(*arguments, cross_fitted=s.cross_fitted)
+            value, metrics = observable_loss(*arguments, cross_fitted=s.cross_fitted)
+            held = jax.lax.stop_gradient(value)
+            return held + s.gradient_factor * (value - held), metrics
 
         if not s.minibatch:
             return part(samples.ensemble)
-        parts = jax.lax.map(part, samples.ensemble.split(s.minibatch))
-        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), parts)
+        pieces = samples.ensemble.split(s.minibatch)
+        some = jnp.any(pieces.valid, axis=(1, 2))
+        values, metrics = jax.lax.map(part, pieces)
+        means = jax.tree.map(lambda leaf: jnp.sum(leaf * some) / jnp.maximum(jnp.sum(some), 1), metrics)
+        means["effective_samples"] = jnp.sum(metrics["effective_samples"])
+        return jnp.sum(values * some) / jnp.maximum(jnp.sum(some), 1), means
 
     def loss(params: Params, batch: Batch, samples: Samples) -> tuple[Array, Metrics]:
         def learn(params: Params) -> tuple[Array, Metrics]:
@@ -320,6 +329,8 @@ def check_settings(settings: Settings) -> Settings:
         )
     if s.cross_fitted and (s.n_replicas < 4 or s.minibatch):
         raise ValueError("stable.cross_fitted needs four or more replicas, and no minibatches")
+    if s.minibatch == 1:
+        raise ValueError("stable.minibatch is 1; expected 0, or 2 or more samples to compare")
     if s.minibatch > s.n_replicas * (s.n_steps // s.record_every):
         raise ValueError(
             f"stable.minibatch is {s.minibatch}; expected at most the samples of a window, "

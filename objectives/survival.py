@@ -10,18 +10,21 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
 
 from objectives.statistics import Estimate
 
 
 class SurvivalCurve(NamedTuple):
     """Attributes: times [K], the distinct times at which replicas broke; survival [K], the share
-    still intact right after each; lower and upper [K], pointwise confidence bounds."""
+    still intact right after each; lower and upper [K], pointwise confidence bounds; first_lower, the
+    lower bound before the first of them."""
 
     times: NDArray[np.float64]
     survival: NDArray[np.float64]
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
+    first_lower: float
 
     def at(self, times: ArrayLike) -> NDArray[np.float64]:
         """Survival at any times [T], a right-continuous step function -> [T]."""
@@ -33,7 +36,8 @@ def kaplan_meier(times: ArrayLike, broken: ArrayLike, z: float = 1.96) -> Surviv
     """The product-limit estimate of the share of intact replicas.
 
     Confidence bounds are Greenwood's on the scale log(−log S) (Kalbfleisch and Prentice, The
-    Statistical Analysis of Failure Time Data, section 1.4), so they stay within [0, 1].
+    Statistical Analysis of Failure Time Data, section 1.4), so they stay within [0, 1]. It knows nothing
+    where none or all have broken: there they are Clopper and Pearson's for 0 of the replicas at risk.
 
     Args:
       times: [R], stable times, any unit; of replicas that broke, or of the end of observation.
@@ -52,8 +56,10 @@ def kaplan_meier(times: ArrayLike, broken: ArrayLike, z: float = 1.96) -> Surviv
         greenwood = np.cumsum(events / (at_risk * (at_risk - events)))
         spread = z * np.sqrt(greenwood) / np.abs(np.log(survival))
         lower, upper = survival ** np.exp(spread), survival ** np.exp(-spread)
-    gone = survival == 0  # nobody is left: the variance is undefined
-    return SurvivalCurve(distinct, survival, np.where(gone, 0.0, lower), np.where(gone, 0.0, upper))
+    gone = survival == 0
+    tail = norm.sf(z)
+    upper = np.where(gone, 1 - tail ** (1 / at_risk), upper)
+    return SurvivalCurve(distinct, survival, np.where(gone, 0.0, lower), upper, tail ** (1 / len(times)))
 
 
 def first_times(

@@ -114,11 +114,16 @@ def nose_hoover(
       system: masses and temperature.
       timestep: fs.
       relaxation: τ of the chain, fs.
-      chain_length: number of thermostats.
+      chain_length: number of thermostats, 2 or more.
       temperature: K; the system's where None.
+
+    Raises:
+      ValueError: a chain of one, which jax-md couples to itself: it heats by 1/(2 (3N − 3)).
 
     Source: Martyna, Klein, Tuckerman, J. Chem. Phys. 97, 2635 (1992).
     """
+    if chain_length < 2:
+        raise ValueError(f"nose_hoover: chain_length is {chain_length}; expected 2 or more")
     temperature = kelvin(temperature, system)
     degrees_of_freedom = 3 * len(system.numbers) - 3
 

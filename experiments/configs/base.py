@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
     config.dataset.energy_unit = ""  # eV | kcal/mol | hartree; empty: the format's own
     config.dataset.length_unit = ""  # angstrom | bohr
     config.dataset.force_unit = ""  # such as kcal/mol/angstrom
+    config.dataset.labels = ""  # original: MD17's, of rMD17's files; empty: the file's own
     config.dataset.temperature = placeholder(float)  # K, at which the frames were sampled; must be set
 
     # Potentials.
@@ -88,14 +89,14 @@ def get_config() -> ConfigDict:
     # `stable` with the choices of the code published with the paper, each of which can be undone; the
     # sampler is a single Nosé–Hoover thermostat, and the estimator is not cross-fitted.
     config.stable_compat = ConfigDict()
-    config.stable_compat.drop_temperature = True  # no 1/(k_B T) in the estimator, energies in kcal/mol
+    config.stable_compat.drop_temperature = True  # no 1/(k_B T) in the estimator, whose energies are in eV
     config.stable_compat.minibatch = 40  # samples an estimate; 0: all in one
-    config.stable_compat.target_shift = 0.01  # Å, of the grid of the h(r) that is the target
+    config.stable_compat.target_shift = 0.01  # Å, of the target's h(r) at r = 0; as much back at its end
     config.stable_compat.relaxation = 10.0  # fs, 20 steps
     config.stable_compat.maxwell_speeds = True  # initial velocity components from Maxwell's speeds
     config.stable_compat.all_degrees_of_freedom = True  # the thermostat counts 3N instead of 3N − 3
     config.stable_compat.reset_fraction = 0.05  # of the stable replicas, before a simulation phase
-    config.stable_compat.max_reductions = 2  # of the rate, after which learning ends; 0: never for it
+    config.stable_compat.max_reductions = 2  # of the rate; learning ends at the next; 0: never for it
 
     # Samplers, by name, at the data set's temperature.
     config.ula = ConfigDict({"step_size": 4e-4})  # Å²

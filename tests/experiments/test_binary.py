@@ -53,6 +53,12 @@ def test_a_record_from_before_a_field_existed_gets_its_default(tmp_path):
     claim_workdir(str(path), ethanol.get_config())  # still the same run
     other = ethanol.get_config()
     other.evaluation.bond_deviation = 0.25
+    del record["post_training"]["warmup"]  # no such field: what it did without is another matter
+    (path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"post_training\.warmup is None there and 150 here"):
+        claim_workdir(str(path), ethanol.get_config())
+    record["post_training"]["warmup"] = 150
+    (path / "config.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match=r"evaluation\.bond_deviation is 0\.5 there and 0.25 here"):
         claim_workdir(str(path), other)
 

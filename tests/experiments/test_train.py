@@ -172,6 +172,8 @@ def test_published_weights_are_a_run_without_updates(published, tmp_path):
         ({"weights": ""}, "pre_training.n_updates is 0; expected 1 or more, or weights"),
         ({"weights": "/nowhere.npz"}, "/nowhere.npz: no such weights file"),
         ({"schnet.n_features": 8}, "holds another network than config.schnet: "),
+        ({"schnet.cutoff": 6.0}, "has a cutoff of 5.0 Å; expected config.schnet's, 6.0"),
+        ({"init_from": "somewhere"}, "init_from and weights are both set"),
     ],
 )
 def test_weights_that_do_not_do(published, changes, words):

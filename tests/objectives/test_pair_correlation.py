@@ -108,6 +108,10 @@ def test_a_liquid_that_orders_is_unstable_from_the_window_in_which_it_does():
     times, broken = first_times(deviations, 3.0, 1.0)
     assert_allclose(times, [4, 2])
     assert_allclose(broken, [False, True])
+    alive = np.arange(40) < np.array([[35], [40]])  # the first replica fails in the fourth window
+    times, broken = first_times(window_deviations(densities, np.ones(25), grid, 10, alive), 3.0, 1.0)
+    assert_allclose(times, [3, 2])
+    assert broken.all()
 
 
 @pytest.mark.parametrize(

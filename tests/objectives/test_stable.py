@@ -199,6 +199,57 @@ def test_the_rate_drops_on_a_plateau_and_recovers_with_the_next_cycle():
     assert samples.phase == LEARNING and samples.rate == 1
 
 
+@pytest.mark.parametrize("factor", [0.5, 0.995, 0.0])
+def test_learning_ends_at_the_drop_after_the_last(factor):
+    _, sample, state = machine([0.03] * 4, plateau_patience=0, plateau_factor=factor, max_reductions=2)
+    _, state = sample(PARAMS, state)
+    windows = 0
+    while state.phase == LEARNING:
+        samples, state = sample(PARAMS, state)
+        windows += 1
+    assert windows == 4 and state.reductions == 3  # the first sets the mark, each of the others drops
+    assert state.phase == SIMULATING and samples.cycle == 1
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_stable_replicas_may_be_sent_back_to_data_after_learning(fraction):
+    _, sample, state = machine([0.0, 0.0, 0.03, 0.03], reset_fraction=fraction)
+    state = state._replace(replicas=state.replicas.set(position=pair([1.6] * 4)))
+    _, state = sample(PARAMS, state)
+    assert state.phase == LEARNING
+    _, state = sample(STILL, state)  # nothing breaks any more
+    assert state.phase == SIMULATING
+    at_data = np.isin(np.round(lengths(state), 3), np.float32([1.49, 1.5, 1.51]))
+    assert at_data.all() if fraction else not at_data.any()
+
+
+def test_minibatches_without_samples_do_not_count():
+    objective, sample, state = machine([0.0, np.nan, 0.0, 0.03], n_steps=10, minibatch=2, cross_fitted=False)
+    for _ in range(2):
+        samples, state = sample(PARAMS, state)
+    assert samples.rate == 1
+    lost = samples.ensemble.valid.at[1].set(False)  # the later two minibatches
+    samples = samples._replace(ensemble=samples.ensemble._replace(valid=lost))
+    _, metrics = objective.loss(PARAMS, FRAMES, samples)
+    x = np.linalg.norm(np.diff(samples.ensemble.positions[0], axis=1)[:, 0], axis=-1)
+    parts = [(x[0] - 1.5) ** 2, (x[2:].mean() - 1.5) ** 2]
+    np.testing.assert_allclose(metrics["deviation_length"], np.mean(parts), rtol=1e-4)
+    np.testing.assert_allclose(metrics["effective_samples"], 3, rtol=1e-4)
+
+
+def test_the_factor_on_the_gradient_leaves_the_value():
+    slopes = {}
+    for factor in (1.0, 0.25):
+        objective, sample, state = machine([0.01, 0.02, 0.03, 0.04], gradient_factor=factor)
+        for _ in range(2):
+            samples, state = sample(PARAMS, state)
+        (value, _), slope = jax.value_and_grad(objective.loss, has_aux=True)(PARAMS, FRAMES, samples)
+        slopes[factor] = value, slope["k"]
+    assert slopes[1.0][1] != 0
+    np.testing.assert_allclose(slopes[0.25][1], 0.25 * slopes[1.0][1], rtol=1e-5)
+    np.testing.assert_allclose(slopes[0.25][0], slopes[1.0][0], rtol=1e-6)
+
+
 def test_samples_are_used_again_while_they_are_worth_something():
     _, sample, state = machine([0.03] * 4, max_uses=3, min_effective=0.9)
     _, state = sample(PARAMS, state)
@@ -230,6 +281,8 @@ def test_targets_are_the_training_means_unless_given():
         ({"f_max": 1.5}, "f_max 1.5"),
         ({"record_every": 4}, "n_steps is 10; expected a multiple of stable.record_every, 4"),
         ({"n_cycles": 0}, "stable.n_cycles is 0; expected 1 or more"),
+        ({"minibatch": 2}, "cross_fitted needs four or more replicas, and no minibatches"),
+        ({"minibatch": 1, "cross_fitted": False}, "minibatch is 1; expected 0, or 2 or more"),
         ({"targets": {"length": [1.0, 2.0]}}, r"target 'length' has shape \(2,\); expected .*\(1,\)"),
         ({"targets": {"length": [np.nan]}}, "target 'length'"),
         ({"targets": {"lenght": [1.0]}}, "target 'lenght' is of no observable; known: length"),
