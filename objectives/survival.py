@@ -37,7 +37,7 @@ def kaplan_meier(times: ArrayLike, broken: ArrayLike, z: float = 1.96) -> Surviv
 
     Confidence bounds are Greenwood's on the scale log(−log S) (Kalbfleisch and Prentice, The
     Statistical Analysis of Failure Time Data, section 1.4), so they stay within [0, 1]. It knows nothing
-    where none or all have broken: there they are Clopper and Pearson's for 0 of the replicas at risk.
+    where none or all have broken: there they are Clopper and Pearson's for 0 of the R replicas.
 
     Args:
       times: [R], stable times, any unit; of replicas that broke, or of the end of observation.
@@ -57,9 +57,9 @@ def kaplan_meier(times: ArrayLike, broken: ArrayLike, z: float = 1.96) -> Surviv
         spread = z * np.sqrt(greenwood) / np.abs(np.log(survival))
         lower, upper = survival ** np.exp(spread), survival ** np.exp(-spread)
     gone = survival == 0
-    tail = norm.sf(z)
-    upper = np.where(gone, 1 - tail ** (1 / at_risk), upper)
-    return SurvivalCurve(distinct, survival, np.where(gone, 0.0, lower), upper, tail ** (1 / len(times)))
+    exact = float(norm.sf(z) ** (1 / len(times)))
+    lower, upper = np.where(gone, 0.0, lower), np.where(gone, 1 - exact, upper)
+    return SurvivalCurve(distinct, survival, lower, upper, exact)
 
 
 def first_times(

@@ -84,6 +84,7 @@ def config(**changes: object) -> SimpleNamespace:
         "energy_unit": "",
         "length_unit": "",
         "force_unit": "",
+        "labels": "",
         "temperature": 500.0,
     }
     assert set(changes) <= set(fields)

@@ -184,6 +184,7 @@ def config(**changes: object) -> SimpleNamespace:
         "energy_unit": "",
         "length_unit": "",
         "force_unit": "",
+        "labels": "",
         "temperature": 0.0,
     }
     return SimpleNamespace(**(fields | changes))

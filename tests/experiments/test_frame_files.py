@@ -30,6 +30,30 @@ def test_rmd17_keeps_old_indices(tmp_path):
     np.testing.assert_array_equal(got.indices, 7 * np.arange(6) + 3)
 
 
+def test_the_labels_that_rmd17_had_as_md17(tmp_path):
+    frames, others = harmonic(6), harmonic(6, seed=1)
+    own, old = rmd17_arrays(frames), rmd17_arrays(others)
+    both = own | {"old_energies": old["energies"], "old_forces": old["forces"]}
+    path = save(tmp_path / "a.npz", both)
+    assert_same(read_frames(path), frames)
+    got = read_frames(path, labels="original")
+    assert_same(got, frames._replace(energies=others.energies, forces=others.forces))
+    np.testing.assert_array_equal(got.indices, 7 * np.arange(6) + 3)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "labels", "match"),
+    [
+        (rmd17_arrays, "original", "key 'old_energies' is missing"),
+        (md17_arrays, "original", "which only rMD17's npz files hold"),
+        (rmd17_arrays, "old", "dataset.labels is 'old'; expected 'original'"),
+    ],
+)
+def test_labels_that_are_not_there(tmp_path, arrays, labels, match):
+    with pytest.raises(ValueError, match=match):
+        read_frames(save(tmp_path / "a.npz", arrays(harmonic(3))), labels=labels)
+
+
 def test_md17_and_its_own_units(tmp_path):
     frames = harmonic(6)
     got = read_frames(save(tmp_path / "a.npz", md17_arrays(frames)))

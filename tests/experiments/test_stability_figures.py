@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from experiments import figures as figs
 from experiments.runs import Run, has_group
 from experiments.stability_figures import phases, survival
-from objectives.stable import LEARNING, SIMULATING
+from objectives.stable import DONE, LEARNING, SIMULATING
 from objectives.survival import kaplan_meier
 
 TIMES = np.array([2.0, 5.0, 5.0, 7.0, 10.0, 10.0])
@@ -30,6 +30,8 @@ def test_survival_is_the_product_limit_with_its_band():
     curve = kaplan_meier(TIMES, BROKEN)
     inside = vertices[(vertices[:, 0] > 5) & (vertices[:, 0] < 7.01), 1]
     assert_allclose([inside.min(), inside.max()], [curve.lower[1:].min(), curve.upper[1]])
+    before = vertices[vertices[:, 0] < 1.99, 1]
+    assert_allclose([before.min(), before.max()], [curve.first_lower, 1])
 
 
 def test_runs_that_never_broke_or_all_broke():
@@ -60,11 +62,13 @@ def test_curves_that_do_not_fit():
 
 
 def test_learning_phases_are_shaded():
-    phase = np.array([SIMULATING, SIMULATING, LEARNING, LEARNING, SIMULATING, LEARNING], float)
-    log = {"step": np.arange(1.0, 7), "phase": phase, "unstable_fraction": np.linspace(0, 1, 6)}
+    phase = np.array([SIMULATING, SIMULATING, LEARNING, LEARNING, SIMULATING, LEARNING, DONE, DONE], float)
+    log = {"step": np.arange(1.0, 9), "phase": phase, "unstable_fraction": np.linspace(0, 1, 8)}
     run = Run("StABlE", {}, {}, log)
     (axis,) = phases([run]).axes
     spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in axis.patches]
     assert spans == [(2, 4), (5, 6)]
-    assert_allclose(axis.get_lines()[0].get_ydata(), log["unstable_fraction"])
+    assert_allclose(axis.get_lines()[0].get_ydata(), log["unstable_fraction"][:6])  # not DONE
     assert "phases" in figs.figures([run])
+    mixed = run._replace(log=log | {"phase": 0.5 * phase})  # rows that are means over two phases
+    assert "phases" not in figs.figures([mixed])

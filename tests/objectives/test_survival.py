@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy.stats import CensoredData, ecdf
+from scipy.stats import CensoredData, binomtest, ecdf
 
 from objectives.survival import first_times, kaplan_meier, median_and_stderr, median_time, restricted_mean
 
@@ -34,7 +34,10 @@ def test_without_censoring_it_is_the_share_left():
     assert_allclose(curve.times, [1, 2, 3])
     assert_allclose(curve.survival, [0.75, 0.25, 0.0])
     assert_allclose(curve.at([0.5, 1.0, 1.5, 2.5, 9.0]), [1, 0.75, 0.75, 0.25, 0])
-    assert curve.lower[-1] == curve.upper[-1] == 0
+    # Where all are intact, or none: the exact binomial bounds.
+    assert curve.lower[-1] == 0
+    exact = binomtest(0, 4).proportion_ci(0.95, method="exact")
+    assert_allclose([curve.upper[-1], 1 - curve.first_lower], exact.high, rtol=1e-3)
 
 
 def test_the_median_and_its_error_cover_the_truth():
