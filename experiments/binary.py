@@ -31,6 +31,8 @@ _GAINED = {
     "pre_training.optimiser": "adam",
     "post_training.optimiser": "adam",
     "evaluation.bond_deviation": 0.5,
+    "evaluation.temperature": 0.0,
+    "evaluation.reference": "",
 }
 
 LOG = logging.getLogger("boltzfit")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from experiments.distributions import Distributions, measure, over_chains
 from experiments.problem import Problem, chosen_dihedrals
+from experiments.reference_statistics import evaluation_temperature
 from objectives.dihedrals import dihedral_centers, free_energy_stderr, populated
 from objectives.distances import bootstrap_over_chains, jensen_shannon, ks_statistic, wasserstein1
 from objectives.statistics import Estimate, autocorrelation_time, estimate_std, jackknife, mean_and_stderr
@@ -107,7 +108,7 @@ def dihedral_comparison(
     Both profiles are those of normalised probabilities, so no shift between them is fitted. Errors
     of the RMSE are jackknifed over the model's chains.
     """
-    temperature = config.dataset.temperature
+    temperature = evaluation_temperature(config)
     metrics: Metrics = {}
     curves: dict[str, NDArray] = {"dihedral_names": reference.dihedral_names}
     expected = reference.dihedral_probability.mean(axis=0, dtype=np.float64)  # [D, B]

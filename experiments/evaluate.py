@@ -24,7 +24,8 @@ from experiments.evaluation import Metrics, evaluate
 from experiments.figures import figures, save
 from experiments.limits import check_limits
 from experiments.negatives import diagnose, read_negatives
-from experiments.problem import Problem, check_data, label_engine, make_problem, reference_distributions
+from experiments.problem import Problem, check_data, label_engine, make_problem
+from experiments.reference_statistics import reference_distributions
 from experiments.report import write_report
 from experiments.runs import load_run
 from experiments.training import make_optimiser
@@ -170,7 +171,10 @@ def evaluate_run(
 
 
 def consistency_sentences(metrics: Mapping[str, Any]) -> list[str]:
-    """One plain sentence on whether the reference is a Boltzmann sample of its own labels."""
+    """One plain sentence on whether the reference is a Boltzmann sample of its own labels; none where
+    there was no reference to compare with."""
+    if "reference_virial_temperature_k" not in metrics:
+        return []
     value, stderr, stated, spread, harmonic = (
         float(metrics[name])
         for name in (

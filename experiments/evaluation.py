@@ -15,6 +15,7 @@ from experiments.comparison import Metrics as Metrics
 from experiments.comparison import compare
 from experiments.distributions import Distributions
 from experiments.problem import Problem
+from experiments.reference_statistics import evaluation_temperature, has_reference
 from objectives import energy_force_errors
 from objectives.observables import energy_spread
 from objectives.statistics import block_stderr, mean_and_stderr
@@ -59,16 +60,18 @@ def evaluate(
       config: `config.evaluation` says how many chains, which sampler, how long.
       problem: data, system and potential.
       params: to judge.
-      reference: see `problem.reference_distributions`.
+      reference: see `reference_statistics.reference_distributions`.
       progress: called after each window.
     """
     trajectory = run_chains(config, problem, params, progress)
     metrics = {**test_errors(problem, params), **settings_metrics(config, trajectory)}
     metrics |= stability_metrics(config, problem, trajectory, reference)
     metrics |= survival_metrics(config, trajectory)
-    metrics |= consistency_metrics(config, problem, reference)
-    more, curves = compare(config, problem, trajectory, reference)
-    metrics |= more
+    curves: dict[str, NDArray] = {}
+    if has_reference(config):
+        metrics |= consistency_metrics(config, problem, reference)
+        more, curves = compare(config, problem, trajectory, reference)
+        metrics |= more
     curves |= chain_curves(config, problem, trajectory, reference)
     return Evaluation(metrics, curves, trajectory)
 
@@ -82,7 +85,8 @@ def run_chains(
     """C fresh chains of `config.evaluation.sampler` from evenly spaced test frames; MALA is tuned
     first. Energies are relative to the training mean."""
     settings = config.evaluation
-    sampler = make_sampler(settings.sampler, problem.potential, problem.system, config)
+    system = problem.system._replace(temperature=evaluation_temperature(config))
+    sampler = make_sampler(settings.sampler, problem.potential, system, config)
     rows = np.linspace(0, len(problem.test.energies) - 1, settings.n_chains).astype(int)
     key = jax.random.PRNGKey(settings.seed)
     state = jax.jit(sampler.init)(key, params, problem.test.positions[rows])
@@ -128,7 +132,7 @@ def settings_metrics(config: ConfigDict, trajectory: Trajectory) -> Metrics:
         "sampler": name,
         "n_chains": len(trajectory.energies),
         "chain_length_steps": steps,
-        "temperature_k": config.dataset.temperature,
+        "temperature_k": evaluation_temperature(config),
         "evaluation_seed": config.evaluation.seed,
     }
     if "timestep" in config[name]:
@@ -221,7 +225,7 @@ def consistency_metrics(config: ConfigDict, problem: Problem, reference: Distrib
         "reference_virial_temperature_k_stderr": float(reference.virial_temperature[1]),
         "reference_kinetic_temperature_k": float(reference.kinetic_temperature[0]),
         "reference_kinetic_temperature_k_stderr": float(reference.kinetic_temperature[1]),
-        "harmonic_energy_sd_ev": energy_spread(config.dataset.temperature, len(problem.system.numbers)),
+        "harmonic_energy_sd_ev": energy_spread(evaluation_temperature(config), len(problem.system.numbers)),
     }
 
 

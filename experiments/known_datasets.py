@@ -109,6 +109,14 @@ def locate(name: str, *, whole: bool = False) -> Located:
     )
 
 
+def packaged_statistics(name: str, temperature: float) -> Path | None:
+    """The package's statistics of a data set at another temperature (K), where it has them."""
+    if name not in PACKAGED:
+        return None
+    path = Path(str(importlib.resources.files("experiments") / "data" / f"{name}_{temperature:g}K.npz"))
+    return path if path.is_file() else None
+
+
 def _packaged(filename: str) -> Path:
     path = Path(str(importlib.resources.files("experiments") / "data" / filename))
     if not path.is_file():

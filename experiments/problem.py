@@ -15,17 +15,15 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.datasets import Frames, Splits, load_splits
-from experiments.distributions import Distributions, as_blocks, energy_bin_edges, from_arrays, measure
 from experiments.engines import require_engine
 from experiments.frame_files import read_frames, section_sizes
 from experiments.known_datasets import Located, locate
 from objectives import Batch
 from objectives.dihedrals import Dihedral, find_dihedrals, user_dihedral
-from objectives.observables import bond_lengths, virial_temperature
+from objectives.observables import bond_lengths
 from potentials import POTENTIALS, Potential, System, add_prior, make_system, zbl
 from potentials.registry import lookup
 
-REFERENCE_BLOCKS = 20
 DIGEST = "data.sha256"
 """File of a workdir with the digest of its frames."""
 GEOMETRIES = 100  # training frames whose bonds are looked at
@@ -145,48 +143,6 @@ def to_batch(frames: Frames, system: System, energy_shift: float) -> Batch:
         energies=jnp.asarray(frames.energies - energy_shift, jnp.float32),
         forces=jnp.asarray(frames.forces, jnp.float32),
     )
-
-
-def reference_distributions(config: ConfigDict, problem: Problem) -> Distributions:
-    """What the model's samples are compared with.
-
-    The package's own files carry the statistics of all frames of the reference chains. For other
-    data they are made from all frames of the data set, used for training or not, in order of time, in
-    `REFERENCE_BLOCKS` blocks that take the part of chains.
-
-    Raises:
-      ValueError: fewer frames than blocks, or a file of statistics without the dihedrals asked for.
-    """
-    dihedrals = chosen_dihedrals(config, problem.system)
-    located = locate_data(config)
-    if section_sizes(located.path):
-        with np.load(located.path, allow_pickle=False) as file:
-            reference = from_arrays(file)
-        names = [dihedral.name for dihedral in dihedrals]
-        if names != reference.dihedral_names.tolist():
-            raise ValueError(
-                f"{located.path} holds statistics of {', '.join(reference.dihedral_names)}; "
-                f"evaluation.dihedrals asks for {', '.join(names)}"
-            )
-        return reference
-    frames = all_frames(config)
-    masses = problem.system.masses
-    virial = np.asarray(virial_temperature(frames.positions, frames.forces, masses))
-    positions, energies, virial = (
-        as_blocks(array, REFERENCE_BLOCKS) for array in (frames.positions, frames.energies, virial)
-    )
-    reference = measure(
-        problem.system,
-        positions,
-        energies,
-        energy_bin_edges(frames.energies),
-        dihedrals,
-        achiral=config.evaluation.achiral,
-        virial_temperatures=virial,
-    )
-    # Of all frames, those of an incomplete block too: the lowest energy sets the spurious threshold.
-    quantiles = np.quantile(frames.energies, np.linspace(0, 1, len(reference.energy_quantiles)))
-    return reference._replace(energy_quantiles=quantiles)
 
 
 def locate_data(config: ConfigDict) -> Located:

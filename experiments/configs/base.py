@@ -134,6 +134,10 @@ def get_config() -> ConfigDict:
     # Evaluation by simulation.
     config.evaluation = ConfigDict()
     config.evaluation.sampler = "baoab"
+    config.evaluation.temperature = 0.0  # K; 0: the data set's
+    # File of statistics made by experiments.reference; empty: the package's at that temperature, or else
+    # the data set's frames. Without any at that temperature stability alone is judged.
+    config.evaluation.reference = ""
     config.evaluation.n_chains = 64  # from held-out frames
     config.evaluation.n_steps = 200_000  # 100 ps at 0.5 fs
     config.evaluation.record_every = 100  # steps

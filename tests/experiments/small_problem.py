@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 
 from experiments.configs import ethanol
 from experiments.distributions import Distributions
-from experiments.problem import Problem, make_problem, reference_distributions
+from experiments.problem import Problem, make_problem
+from experiments.reference_statistics import reference_distributions
 from samplers import Trajectory
 
 

@@ -8,7 +8,8 @@ import pytest
 from experiments.configs import rmd17_ethanol
 from experiments.evaluate import consistency_sentences
 from experiments.evaluation import consistency_metrics
-from experiments.problem import make_problem, reference_distributions
+from experiments.problem import make_problem
+from experiments.reference_statistics import reference_distributions
 from potentials.units import KB
 from tests.experiments.small_problem import small, small_problem
 

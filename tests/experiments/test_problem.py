@@ -11,14 +11,13 @@ from experiments.binary import InputError, reading_input
 from experiments.distributions import Distributions
 from experiments.known_datasets import locate
 from experiments.problem import (
-    REFERENCE_BLOCKS,
     chosen_dihedrals,
     label_engine,
     make_problem,
-    reference_distributions,
     to_batch,
     typical_geometry,
 )
+from experiments.reference_statistics import REFERENCE_BLOCKS, reference_distributions
 from potentials import make_system, zbl
 from tests.experiments.harmonic_frames import images
 from tests.experiments.small_problem import small, small_problem
