@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 
 from experiments.figure_style import REFERENCE, draw_histogram, handle, legend, panels_of, plain_text, styled
 from experiments.runs import Run, time_label
+from experiments.verdicts import metric
 
 
 def chain_energies(runs: Sequence[Run]) -> Figure:
@@ -31,7 +32,10 @@ def chain_energies(runs: Sequence[Run]) -> Figure:
             axis.axhline(threshold, color="black", linestyle="--", linewidth=1.2)
             for chain in energy[lowest < threshold]:
                 axis.plot(time, chain, color="0.25", linewidth=0.5, alpha=0.6)
-            notes.append(f"{np.sum(lowest < threshold)} of {len(energy)} chains below the threshold")
+            drawn = int(np.sum(lowest < threshold))
+            fallen = max(drawn, int(metric(run, "spurious_chains") or 0))  # of all frames, not those drawn
+            some = f" ({drawn} in the frames drawn)" if drawn < fallen else ""
+            notes.append(f"{fallen} of {len(energy)} chains below the threshold{some}")
         if alive.any():
             shown = np.where(finite, energy, np.nan)[:, alive]
             low5, median, high95 = np.nanpercentile(shown, [5, 50, 95], axis=0)

@@ -140,6 +140,10 @@ def test_chain_energies_side_by_side(runs, drawn):
     assert "8 of 64 chains below the threshold" in note and "2 failed" in note
     assert f"3 below this axis (lowest {lowest:.3g} eV)" in note
     assert safe.texts[0].get_text() == "0 of 64 chains below the threshold"
+    # Chains that touch the threshold between the frames drawn count all the same.
+    more = runs[0]._replace(metrics=runs[0].metrics | {"spurious_chains": 11})
+    note = figs.chain_energies([more]).axes[0].texts[0].get_text()
+    assert "11 of 64 chains below the threshold (8 in the frames drawn)" in note
 
 
 def test_chains_without_a_clock_are_drawn_over_steps(runs):
