@@ -91,7 +91,6 @@ STUDIES = {
             "mse_zbl": Variant("", {"zbl.enabled": True}),
             "crmse_zbl": Variant("mse_zbl", {**_CRMSE, "zbl.enabled": True}),
         },
-        {200: {"pre_training.n_updates": 6000}},
     ),
     "rmd17_ethanol": Study(
         rmd17_ethanol.get_config(),
@@ -104,8 +103,6 @@ STUDIES = {
         {200: {"pre_training.n_updates": 12_000, "crmse.weight": 0.002}},
     ),
 }
-
-EPOCHS = 500  # of pre-training, where a size asks for nothing else
 
 
 def main() -> None:
@@ -157,9 +154,6 @@ def cell_config(study: Study, name: str, n_frames: int, seed: int, root: Path) -
     variant = study.variants[name]
     config.seed = seed
     config.dataset.train = n_frames
-    every = config.training.log_every
-    updates = EPOCHS * (n_frames // config.training.batch_size)
-    config.pre_training.n_updates = every * round(updates / every)
     config = _changed(config, {**study.sizes.get(n_frames, {}), **variant.changes})
     if variant.parent:
         config.init_from = str(cell_folder(root, variant.parent, n_frames, seed))
