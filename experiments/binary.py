@@ -33,6 +33,7 @@ _GAINED = {
     "evaluation.bond_deviation": 0.5,
     "evaluation.temperature": 0.0,
     "evaluation.reference": "",
+    "evaluation.vacf_lags": 0,
 }
 
 LOG = logging.getLogger("boltzfit")

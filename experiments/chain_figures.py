@@ -1,4 +1,4 @@
-"""Figures of the samples themselves: energies along the evaluation chains, and the negatives."""
+"""Figures of the samples themselves: energies and velocities along the evaluation chains, and negatives."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from experiments.figure_style import REFERENCE, draw_histogram, handle, legend, panels_of, plain_text, styled
-from experiments.runs import Run, time_label
+from experiments.figure_style import (
+    REFERENCE,
+    draw_average,
+    draw_histogram,
+    handle,
+    legend,
+    panels_of,
+    plain_text,
+    styled,
+)
+from experiments.runs import GROUPS, Run, time_label
 from experiments.verdicts import metric
 
 
@@ -76,6 +85,20 @@ def _threshold(run: Run) -> list[float]:
     """The energy (eV) below which a frame is spurious, as a list that is empty where it is unknown."""
     value = run.metrics.get("spurious_threshold_ev")
     return [float(value)] if isinstance(value, (int, float)) and np.isfinite(value) else []
+
+
+def velocity_autocorrelation(runs: Sequence[Run]) -> Figure:
+    """VACF of intact chains, relative to its value at 0, of the runs whose samplers have velocities."""
+    chosen = styled(runs, "vacf")
+    figure, (axis,) = panels_of(1, 1, 3.2)
+    axis.axhline(0, color="black", linewidth=0.8)
+    for run, style in chosen:
+        lags, values, errors = (run.curves[key] for key in GROUPS["vacf"])
+        draw_average(axis, lags, values, errors, style)
+    axis.set(xlabel="Lag (fs)", ylabel="Velocity autocorrelation")
+    axis.set_xlim(left=0)
+    legend(figure, [handle(run.label, style) for run, style in chosen])
+    return figure
 
 
 def negatives(runs: Sequence[Run]) -> Figure:

@@ -29,8 +29,8 @@ from experiments.reference_statistics import reference_distributions
 from experiments.report import write_report
 from experiments.runs import load_run
 from experiments.training import make_optimiser
+from experiments.velocities import check_velocities
 from potentials import Params
-from potentials.registry import lookup
 from samplers import SAMPLERS
 
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a trained run.", allow_override=True)
@@ -88,12 +88,12 @@ def prepare_evaluation(config: ConfigDict, workdir: Path) -> Problem:
 
 
 def check_evaluation(config: ConfigDict, problem: Problem, *, has_negatives: bool) -> None:
-    """Checks the sampler's name, the reference statistics and, for negatives, the label engine.
+    """Checks the sampler, the reference statistics and, for negatives, the label engine.
 
     Raises:
       ValueError, ImportError, OSError: as `prepare_evaluation`.
     """
-    lookup(SAMPLERS, config.evaluation.sampler, "sampler")
+    check_velocities(config)
     reference_distributions(config, problem)
     if has_negatives:
         label_engine(config)

@@ -16,6 +16,7 @@ from experiments.comparison import compare
 from experiments.distributions import Distributions
 from experiments.problem import Problem
 from experiments.reference_statistics import evaluation_temperature, has_reference
+from experiments.velocities import velocity_curves
 from objectives import energy_force_errors
 from objectives.observables import energy_spread
 from objectives.statistics import block_stderr, mean_and_stderr
@@ -24,6 +25,7 @@ from potentials import Params
 from potentials.units import KCAL_PER_MOL
 from samplers import (
     Criterion,
+    Sampler,
     Trajectory,
     collect,
     make_criterion,
@@ -32,6 +34,7 @@ from samplers import (
     simulate,
     tune_step_size,
 )
+from samplers.base import State
 
 _WINDOW_FRAMES = 50
 _MALA_BURN_IN = 500
@@ -64,26 +67,24 @@ def evaluate(
       progress: called after each window.
     """
     trajectory = run_chains(config, problem, params, progress)
+    curves: dict[str, NDArray] = {}
+    if config.evaluation.vacf_lags:
+        chains = start_chains(config, problem, params)
+        curves = velocity_curves(config, params, *chains, bond_criterion(config, problem))
     metrics = {**test_errors(problem, params), **settings_metrics(config, trajectory)}
     metrics |= stability_metrics(config, problem, trajectory, reference)
     metrics |= survival_metrics(config, trajectory)
-    curves: dict[str, NDArray] = {}
     if has_reference(config):
         metrics |= consistency_metrics(config, problem, reference)
-        more, curves = compare(config, problem, trajectory, reference)
+        more, compared = compare(config, problem, trajectory, reference)
         metrics |= more
+        curves |= compared
     curves |= chain_curves(config, problem, trajectory, reference)
     return Evaluation(metrics, curves, trajectory)
 
 
-def run_chains(
-    config: ConfigDict,
-    problem: Problem,
-    params: Params,
-    progress: Callable[[Any], None] | None = None,
-) -> Trajectory:
-    """C fresh chains of `config.evaluation.sampler` from evenly spaced test frames; MALA is tuned
-    first. Energies are relative to the training mean."""
+def start_chains(config: ConfigDict, problem: Problem, params: Params) -> tuple[Sampler, State]:
+    """`config.evaluation.sampler` and C states of it at evenly spaced test frames; MALA is tuned."""
     settings = config.evaluation
     system = problem.system._replace(temperature=evaluation_temperature(config))
     sampler = make_sampler(settings.sampler, problem.potential, system, config)
@@ -92,6 +93,18 @@ def run_chains(
     state = jax.jit(sampler.init)(key, params, problem.test.positions[rows])
     if settings.sampler == "mala":
         state, _ = jax.jit(lambda p, s: tune_step_size(sampler, p, s, _MALA_BURN_IN))(params, state)
+    return sampler, state
+
+
+def run_chains(
+    config: ConfigDict,
+    problem: Problem,
+    params: Params,
+    progress: Callable[[Any], None] | None = None,
+) -> Trajectory:
+    """C fresh chains from `start_chains`. Energies are relative to the training mean."""
+    sampler, state = start_chains(config, problem, params)
+    settings = config.evaluation
     windows = simulate(
         sampler,
         problem.potential,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.chain_figures import chain_energies, negatives
+from experiments.chain_figures import chain_energies, negatives, velocity_autocorrelation
 from experiments.figure_style import (
     REFERENCE,
     Style,
@@ -167,6 +167,7 @@ def figures(runs: Sequence[Run]) -> dict[str, Figure]:
         (dihedral_free_energies, dihedral),
         (chain_energies, "chain" in present),
         (survival, "stable" in present and any(has_broken(run) for run in runs)),
+        (velocity_autocorrelation, "vacf" in present),
         (phases, any(has_phases(run) for run in runs)),
         (training_curves, bool(_log_columns(runs))),
         (negatives, not present.isdisjoint({"negatives_energy", "rmsd"})),

@@ -22,7 +22,7 @@ _POSITIVE = (
     "nose_hoover.timestep", "nose_hoover.relaxation", "stable_compat.relaxation", "evaluation.bond_deviation",
 )  # fmt: skip
 _NOT_NEGATIVE = (
-    "pre_training.n_updates", "evaluation.temperature",
+    "pre_training.n_updates", "evaluation.temperature", "evaluation.vacf_lags",
     "mse.energy_weight", "mse.force_weight", "crmse.weight", "contrastive.burn_in", "pre_training.final",
     "post_training.final", "post_training.warmup", "evaluation.spurious_margin", "contrastive.fallen_weight",
     "stable.bond_deviation", "stable.minimum_distance", "stable.qm_weight", "stable.plateau_patience",

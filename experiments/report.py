@@ -30,6 +30,8 @@ CAPTIONS = {
     "survival": "Share of evaluation chains whose bonds are still within the limit (Kaplan-Meier), with "
     "pointwise 95 % confidence bands (exact binomial ones before the first break and after the last); ticks "
     "are chains that were stable to the end of their simulation.",
+    "velocity_autocorrelation": "Velocity autocorrelation of the chains whose bonds stayed within the limit, "
+    "relative to its value at lag 0. Bands are ±1 standard error over chains.",
     "phases": "StABlE training, window by window: in simulation phases the share of replicas that "
     "have broken and wait; in learning phases (shaded), where an update follows each window, of those that "
     "broke in it.",

@@ -19,6 +19,7 @@ GROUPS = {
     "hr": ("hr_centers", *(f"hr_{key}" for key in _PAIR)),
     "chain": ("chain_time_ps", "chain_energy"),
     "stable": ("stable_time_ps", "stable_broken"),
+    "vacf": ("vacf_time_fs", "vacf_model", "vacf_model_stderr"),
     "negatives_energy": ("negatives_energy_network", "negatives_energy_true"),
     "rmsd": ("negatives_rmsd", "reference_rmsd"),
 }

@@ -143,6 +143,7 @@ def get_config() -> ConfigDict:
     config.evaluation.record_every = 100  # steps
     config.evaluation.discard = 0.1  # share of each chain left out of distributions
     config.evaluation.seed = 1  # of the fresh chains
+    config.evaluation.vacf_lags = 0  # steps, of the velocity autocorrelation; 0: none
     config.evaluation.bond_deviation = 0.5  # Å, of any bond from its mean length: a broken replica
     config.evaluation.spurious_margin = 2.0  # kcal/mol below the lowest reference energy
     # Dihedrals as 0-based quadruples such as "3-2-0-1"; empty: found from the bonds.
