@@ -44,20 +44,29 @@ def is_done(path: Path, config: ConfigDict) -> bool:
     """
     if not path.exists():
         return False
-    made, wanted = (binary.complete(c) for c in (json.loads(path.read_text())["config"], portable(config)))
-    if difference := binary.difference(made, wanted):
+    made = _relevant(binary.complete(json.loads(path.read_text())["config"]))
+    if difference := binary.difference(made, _relevant(binary.complete(portable(config)))):
         raise binary.InputError(f"{path} was made with another configuration: {difference}; move it away")
     return True
 
 
 def portable(config: ConfigDict) -> dict[str, Any]:
-    """What the run depends on: no paths (of `init_from` and `weights` the last part), and settings of StABlE
-    training only where it is the objective."""
-    record = json.loads(config.to_json())
-    if not record["objective"].startswith("stable"):
-        record.pop("stable", None)
-        record.pop("stable_compat", None)
+    """What the run depends on: no paths (of `init_from` and `weights` the last part), and no settings of
+    what it does not use."""
+    record = _relevant(json.loads(config.to_json()))
     return record | {name: Path(record[name]).name for name in ("init_from", "weights")}
+
+
+def _relevant(record: dict[str, Any]) -> dict[str, Any]:
+    """Without the sections of other objectives, nor of post-training where there was none."""
+    unused = set()
+    if not record["objective"].startswith("stable"):
+        unused |= {"stable", "stable_compat"}
+    if record["objective"] == "mse":
+        unused |= {"contrastive", "crmse"}
+    if not record["init_from"]:
+        unused.add("post_training")
+    return {name: value for name, value in record.items() if name not in unused}
 
 
 def summarise(results: Path) -> dict[str, Any]:
@@ -73,7 +82,7 @@ def summarise(results: Path) -> dict[str, Any]:
             label = match["name"] + (f" ({match['output']})" if match["output"] else "")
             record = json.loads(path.read_text())
             group = (int(match["frames"]), label)
-            config = binary.complete(record["config"]) | {"seed": None, "init_from": None}
+            config = _relevant(binary.complete(record["config"])) | {"seed": None, "init_from": None}
             if found := binary.difference(configs.setdefault(group, config), config):
                 raise binary.InputError(f"{path} and other seeds differ: {found}; move one of them away")
             groups.setdefault(group, []).append(record["metrics"])

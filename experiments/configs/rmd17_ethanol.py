@@ -19,8 +19,7 @@ def get_config() -> ConfigDict:
     config.evaluation.achiral = True
     config.contrastive.sampler = "ula"
     config.crmse.weight = 0.0056
-    # A right potential goes below the labels of these frames, which are no Boltzmann sample.
-    config.contrastive.fallen_weight = 0.0
+    config.contrastive.fallen_weight = 2.0
     config.contrastive.n_steps = 200
     config.post_training.n_updates = 600
     config.post_training.warmup = 60
