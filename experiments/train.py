@@ -154,6 +154,10 @@ def train(
       problem, objective: from `prepare`.
       workdir: of the run.
       progress: called with each row of the log.
+
+    Raises:
+      InputError: the workdir's frames are others, or the weights went non-finite; the checkpoints before
+        that stay.
     """
     with binary.reading_input():
         check_data(workdir, problem)
@@ -202,6 +206,11 @@ def train(
             row.get("validation_force_mae_mev_per_angstrom", float("nan")),
             row["seconds"] * (schedule.n_updates - step),
         )
+        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params)):
+            raise binary.InputError(
+                f"{workdir}: weights that are not finite, at update {step}; expected a lower learning rate "
+                f"or clip_norm. The last checkpoint is of update {max(checkpoints.steps(), default=0)}"
+            )
         if step % settings.checkpoint_every == 0 or step == schedule.n_updates:
             negatives.write()
             checkpoints.save(state)

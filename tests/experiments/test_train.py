@@ -8,15 +8,17 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import binary, evaluate
+from experiments import train as module
 from experiments.checkpoints import Checkpoints
 from experiments.configs import ethanol, rmd17_ethanol
 from experiments.problem import check_data, make_problem
 from experiments.train import prepare, train
-from experiments.training import make_optimiser
+from experiments.training import make_optimiser, make_update
 from potentials.torch_weights import read_state_dict, schnet_params
 from tests.potentials.torch_state import small_state
 
@@ -277,3 +279,24 @@ def test_other_frames_under_the_same_name_are_refused(pretrained):
     with pytest.raises(ValueError, match="on other frames"):
         check_data(workdir, problem._replace(splits=splits))  # as evaluation and post-training do
     assert_same(train(config, problem, objective, workdir).params, state.params)
+
+
+def test_weights_that_go_non_finite_end_the_run_and_its_checkpoints_stay(tmp_path, monkeypatch, pretrained):
+    with pytest.raises(binary.InputError, match=r"not finite, at update 10; .*checkpoint is of update 0"):
+        run(small(**{"pre_training.initial": 1e38}), tmp_path / "wild")
+
+    def failing(*arguments, **settings):
+        update = make_update(*arguments, **settings)
+
+        def call(state, frames):
+            new, metrics, samples = update(state, frames)
+            bad = jax.tree.map(lambda leaf: leaf * jnp.where(new.step > 20, jnp.nan, 1.0), new.params)
+            return new._replace(params=bad), metrics, samples
+
+        return call
+
+    monkeypatch.setattr(module, "make_update", failing)
+    with pytest.raises(binary.InputError, match=r"at update 30; .*checkpoint is of update 20"):
+        run(small(), tmp_path / "late")
+    monkeypatch.undo()
+    assert_same(run(small(), tmp_path / "late").params, pretrained[1].params)
