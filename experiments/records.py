@@ -59,12 +59,12 @@ def portable(config: ConfigDict) -> dict[str, Any]:
 
 def _relevant(record: dict[str, Any]) -> dict[str, Any]:
     """Without the sections of other objectives, nor of post-training where there was none."""
-    unused = set()
-    if not record["objective"].startswith("stable"):
+    objective, unused = record.get("objective", ""), set()
+    if not objective.startswith("stable"):
         unused |= {"stable", "stable_compat"}
-    if record["objective"] == "mse":
+    if objective == "mse":
         unused |= {"contrastive", "crmse"}
-    if not record["init_from"]:
+    if not record.get("init_from"):
         unused.add("post_training")
     return {name: value for name, value in record.items() if name not in unused}
 

@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import binary
-from experiments.configs import ethanol, rmd17_ethanol
+from experiments.configs import ethanol, rmd17_ethanol, unstable_ethanol
 from experiments.evaluate import check_evaluation, evaluate_run, load_params
 from experiments.limits import check_limits
 from experiments.problem import Problem, make_problem
@@ -86,6 +86,12 @@ _PAPER = {
     "post_training.initial": 2e-4,
     "post_training.final": 5e-5,
 }
+_STABLE = {
+    "objective": "stable",
+    "training.log_every": 1,  # a row for each window
+    "training.checkpoint_every": 10,
+}
+_HOTTER = {"evaluation.temperature": 700.0, "evaluation.n_steps": 100_000}
 _BY_ULA = {"evaluation.sampler": "ula", "evaluation.n_steps": 50_000, "evaluation.record_every": 50}
 
 STUDIES = {
@@ -110,6 +116,13 @@ STUDIES = {
             "crmse_paper": Variant("mse", _PAPER, {"eval": {}, "eval_ula": _BY_ULA}),
         },
         {200: {"pre_training.n_updates": 12_000}},
+    ),
+    "unstable_ethanol": Study(
+        unstable_ethanol.get_config(),
+        {
+            "mse": Variant("", {}, {"eval": {}, "eval_700": _HOTTER}),
+            "stable": Variant("mse", _STABLE, {"eval": {}, "eval_700": _HOTTER}),
+        },
     ),
 }
 

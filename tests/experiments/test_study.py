@@ -129,4 +129,5 @@ def test_every_cell_has_a_valid_configuration(name, tmp_path):
         check_limits(config)
         assert {*evaluations} >= {"eval"} and config.is_locked  # so that a misspelt field is an error
         epochs = config.pre_training.n_updates / (200 // config.training.batch_size)
-        assert epochs >= 1500  # few frames want more of them, or the fit is not finished
+        # Few frames want more of them, or the fit is not finished: as it is not to be in one study.
+        assert (epochs >= 1500) == (name != "unstable_ethanol")

@@ -1,0 +1,31 @@
+"""rMD17 ethanol with too little training: replicas break within picoseconds, and StABlE mends them.
+
+python -m experiments.train --config=experiments/configs/unstable_ethanol.py --workdir=W0
+python -m experiments.train --config=experiments/configs/unstable_ethanol.py --workdir=W1 \
+    --config.objective=stable --config.init_from=W0 --config.training.log_every=1
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import rmd17_ethanol
+
+
+def get_config() -> ConfigDict:
+    """100 frames and 200 updates; Nosé–Hoover chains judge. StABlE's f_max and number of replicas are those
+    of a small molecule on two cores, everything else the paper's (A.5)."""
+    config = rmd17_ethanol.get_config()
+    config.dataset.train = 100
+    config.pre_training.n_updates = 200
+    config.training.checkpoint_every = 100
+    config.stable.n_replicas = 32
+    config.stable.f_max = 0.5
+    config.post_training.n_updates = 200  # windows, of simulation and of learning
+    config.post_training.initial = 1e-4
+    config.post_training.final = 1e-4
+    config.post_training.clip_norm = 1.0
+    config.post_training.average_decay = 0.0
+    config.post_training.warmup = 0
+    config.evaluation.sampler = "nose_hoover"
+    config.evaluation.n_chains = 32
+    config.evaluation.vacf_lags = 400
+    return config
