@@ -7,9 +7,8 @@ python -m experiments.train --config=experiments/configs/ethanol.py --workdir=W1
 
 from __future__ import annotations
 
-import csv
 import json
-import os
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,10 +23,12 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import binary
 from experiments.checkpoints import Checkpoints
+from experiments.interruption import interruptible
 from experiments.limits import check_limits
+from experiments.logs import NegativesLog, TrainingLog
 from experiments.problem import DIGEST, Problem, check_data, data_digest, make_problem
 from experiments.training import OPTIMISERS, Schedule, TrainState, make_optimiser, make_update, start
-from objectives import Negatives, Objective, energy_force_errors, make_objective
+from objectives import Objective, energy_force_errors, make_objective
 from potentials.registry import lookup
 from potentials.torch_weights import read_state_dict, schnet_params, schnet_settings
 
@@ -144,7 +145,8 @@ def train(
     workdir: Path,
     progress: Callable[[dict[str, float]], None] | None = None,
 ) -> TrainState:
-    """Runs to the end of the schedule, from the latest checkpoint where there is one.
+    """Runs to the end of the schedule, from the latest checkpoint where there is one. SIGTERM saves after
+    the jitted call that is under way and ends the process with status 0.
 
     Writes `checkpoints/`, `train_log.csv` (one row a jitted call: metrics averaged over its updates,
     validation errors of the averaged weights) and, for objectives with negatives, `negatives.npz`.
@@ -188,32 +190,40 @@ def train(
     log = TrainingLog(workdir / "train_log.csv", upto=int(state.step))
     negatives = NegativesLog(workdir / "negatives.npz", upto=int(state.step))
     began, first = time.monotonic(), int(state.step)
-    while int(state.step) < schedule.n_updates:
-        state, metrics, samples = update(state, problem.train)
-        step = int(state.step)
-        row = {"step": step, **{name: float(value) for name, value in metrics.items()}}
-        row |= {name: float(value) for name, value in errors(state.average).items()}
-        row["seconds"] = (time.monotonic() - began) / (step - first)  # an update
-        log.write(row)
-        negatives.add(step, samples)
-        if progress is not None:
-            progress(row)
-        binary.LOG.info(
-            "update %d/%d  loss %.4g  force MAE %.4g meV/Å  %.0f s left",
-            step,
-            schedule.n_updates,
-            row["loss"],
-            row.get("validation_force_mae_mev_per_angstrom", float("nan")),
-            row["seconds"] * (schedule.n_updates - step),
-        )
-        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params)):
-            raise binary.InputError(
-                f"{workdir}: weights that are not finite, at update {step}; expected a lower learning rate "
-                f"or clip_norm. The last checkpoint is of update {max(checkpoints.steps(), default=0)}"
+    with interruptible() as interrupted:
+        while int(state.step) < schedule.n_updates:
+            state, metrics, samples = update(state, problem.train)
+            step = int(state.step)
+            row = {"step": step, **{name: float(value) for name, value in metrics.items()}}
+            row |= {name: float(value) for name, value in errors(state.average).items()}
+            row["seconds"] = (time.monotonic() - began) / (step - first)  # an update
+            log.write(row)
+            negatives.add(step, samples)
+            if progress is not None:
+                progress(row)
+            binary.LOG.info(
+                "update %d/%d  loss %.4g  force MAE %.4g meV/Å  %.0f s left",
+                step,
+                schedule.n_updates,
+                row["loss"],
+                row.get("validation_force_mae_mev_per_angstrom", float("nan")),
+                row["seconds"] * (schedule.n_updates - step),
             )
-        if step % settings.checkpoint_every == 0 or step == schedule.n_updates:
-            negatives.write()
-            checkpoints.save(state)
+            if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params)):
+                last = max(checkpoints.steps(), default=0)
+                raise binary.InputError(
+                    f"{workdir}: weights that are not finite, at update {step}; expected a lower learning "
+                    f"rate or clip_norm. The last checkpoint is of update {last}"
+                )
+            stop = interrupted() and step < schedule.n_updates
+            if stop or step % settings.checkpoint_every == 0 or step == schedule.n_updates:
+                negatives.write()
+                checkpoints.save(state)
+            if stop:
+                binary.LOG.info(
+                    "%s: stopped by SIGTERM, saved at update %d; go on by the same command", workdir, step
+                )
+                sys.exit(0)
     checkpoints.close()
     return state
 
@@ -232,56 +242,6 @@ def validation_errors(problem: Problem) -> Callable[[Any], dict[str, Any]]:
         }
 
     return errors
-
-
-class TrainingLog:
-    """Rows of a CSV; a resumed run drops those after its checkpoint."""
-
-    def __init__(self, path: Path, upto: int):
-        """Args: path: the file; upto: the step from which the run goes on."""
-        self._path = path
-        self._rows: list[dict[str, Any]] = []
-        if path.exists() and upto:
-            with path.open(newline="") as file:
-                self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= upto]
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Adds a row; the file is replaced whole."""
-        self._rows.append(row)
-        partial = self._path.with_name(f".{self._path.name}.partial")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            writer.writeheader()
-            writer.writerows(self._rows)
-        partial.replace(self._path)
-
-
-class NegativesLog:
-    """Snapshots of an objective's negatives, one a log row, for `evaluate` to look at."""
-
-    def __init__(self, path: Path, upto: int):
-        """Args: path: the file; upto: the step from which the run goes on."""
-        self._path = path
-        self._records: dict[str, list[Any]] = {"steps": [], "positions": [], "energies": []}
-        if path.exists() and upto:
-            with np.load(path) as file:
-                keep = file["steps"] <= upto
-                self._records = {name: list(file[name][keep]) for name in self._records}
-
-    def add(self, step: int, samples: Any) -> None:
-        """Keeps positions [R, N, 3] and energies [R] of whichever part of the samples are negatives."""
-        for part in samples.values() if isinstance(samples, dict) else (samples,):
-            if isinstance(part, Negatives):
-                self._records["steps"].append(step)
-                self._records["positions"].append(np.asarray(part.positions))
-                self._records["energies"].append(np.asarray(part.energies))
-
-    def write(self) -> None:
-        """Replaces the file whole, where there is anything to write."""
-        if self._records["steps"]:
-            partial = self._path.with_name(f".{self._path.stem}.partial.npz")
-            np.savez(partial, **{name: np.array(values) for name, values in self._records.items()})
-            os.replace(partial, self._path)
 
 
 if __name__ == "__main__":

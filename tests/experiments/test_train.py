@@ -110,6 +110,28 @@ def test_post_training_of_another_problem_is_refused(pretrained, changes, words)
         prepare(small(objective="crmse", init_from=str(pretrained[0]), **changes))
 
 
+def test_sigterm_saves_and_the_same_command_goes_on(pretrained, tmp_path):
+    # No checkpoint but the last, were it not for the signal.
+    settings = {"training.checkpoint_every": 400, "post_training.n_updates": 400}
+    config = small(objective="crmse", init_from=str(pretrained[0]), **settings)
+    process = subprocess.Popen(command(config, tmp_path / "W"), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "W" / "train_log.csv").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.terminate()
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0
+    (step,) = (int(p.name) for p in (tmp_path / "W" / "checkpoints").iterdir() if p.name.isdigit())
+    assert 10 <= step < 400 and f"saved at update {step}; go on by the same command" in said
+    again = subprocess.run(
+        command(config, tmp_path / "W"), cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert f"resumed at update {step}" in again.stderr
+    rows = (tmp_path / "W" / "train_log.csv").read_text().splitlines()
+    assert [int(row.split(",")[0]) for row in rows[1:]] == list(range(10, 401, 10))
+
+
 @pytest.mark.parametrize("objective_name", ["crmse", "stable"])
 def test_kill_9_and_start_again_equals_an_unbroken_run(pretrained, tmp_path, objective_name):
     config = small(objective=objective_name, init_from=str(pretrained[0]))
