@@ -31,6 +31,7 @@ class Window(NamedTuple):
       intact_steps: [R], steps since the start of this simulation before a replica first met the
         criterion or died; all of them where it never did.
       step: number of steps done when the window ended.
+      observed: what `observe` made of each frame's states, a pytree of [S, R, ...].
     """
 
     positions: NDArray[np.float32]
@@ -39,6 +40,7 @@ class Window(NamedTuple):
     alive: NDArray[np.bool_]
     intact_steps: NDArray[np.int32]
     step: int
+    observed: Any = ()
 
 
 def advance(
@@ -80,11 +82,20 @@ class _Progress(NamedTuple):
     intact_steps: Array
 
 
-@partial(jax.jit, static_argnames=("sampler", "energy", "criterion", "degrees_of_freedom", "frames", "every"))
+def nothing(params: Params, state: State) -> tuple[()]:
+    """Observes nothing."""
+    return ()
+
+
+_STATIC = ("sampler", "energy", "criterion", "observe", "degrees_of_freedom", "frames", "every")
+
+
+@partial(jax.jit, static_argnames=_STATIC)
 def _window(
     sampler: Sampler,
     energy: Callable[..., Array],
     criterion: Criterion,
+    observe: Callable[..., Any],
     params: Params,
     progress: _Progress,
     masses: Array | None,
@@ -92,8 +103,8 @@ def _window(
     degrees_of_freedom: int,
     frames: int,
     every: int,
-) -> tuple[_Progress, tuple[Array, ...]]:
-    def body(carry: _Progress, _: None) -> tuple[_Progress, tuple[Array, ...]]:
+) -> tuple[_Progress, tuple[tuple[Array, ...], Any]]:
+    def body(carry: _Progress, _: None) -> tuple[_Progress, tuple[tuple[Array, ...], Any]]:
         state, alive, intact, intact_steps = carry
         new, finite, steps = advance(sampler, params, state, every, criterion)
         intact = intact & alive
@@ -109,7 +120,7 @@ def _window(
         else:
             kinetic = jnp.full_like(energies, jnp.nan)
         carry = _Progress(state, alive, intact & (steps == every), intact_steps)
-        return carry, (state.position, energies, kinetic, alive)
+        return carry, ((state.position, energies, kinetic, alive), observe(params, state))
 
     return jax.lax.scan(body, progress, None, frames)
 
@@ -126,6 +137,7 @@ def simulate(
     window_frames: int = 50,
     alive: Array | None = None,
     criterion: Criterion = never,
+    observe: Callable[[Params, State], Any] = nothing,
 ) -> Iterator[tuple[Window, State, Array]]:
     """Runs replicas window by window; host memory holds one window at a time.
 
@@ -141,6 +153,7 @@ def simulate(
       window_frames: frames a window, hence how often the host hears of progress.
       alive: [R], from an earlier run that is being continued.
       criterion: of instability, looked at after every step; see `Window.intact_steps`.
+      observe: (params, state of all replicas) -> pytree of [R, ...], recorded with each frame.
 
     Yields:
       (window, state, alive) after each window.
@@ -155,10 +168,11 @@ def simulate(
     params = jax.jit(potential.tabulate)(params)
     progress = _Progress(state, alive, alive, jnp.zeros(len(alive), jnp.int32))
     for index in range(-(-n_steps // per_window)):
-        progress, records = _window(
+        progress, (records, observed) = _window(
             sampler,
             potential.energy,
             criterion,
+            observe,
             params,
             progress,
             masses,
@@ -167,7 +181,8 @@ def simulate(
             every=record_every,
         )
         intact_steps = np.asarray(progress.intact_steps)
-        window = Window(*jax.device_get(records), intact_steps, step=(index + 1) * per_window)
+        records, observed = jax.device_get((records, observed))
+        window = Window(*records, intact_steps, (index + 1) * per_window, observed)
         yield window, progress.state, progress.alive
 
 

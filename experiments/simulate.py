@@ -1,0 +1,222 @@
+"""Samples with a trained potential: python -m experiments.simulate --workdir=W --output=traj.extxyz
+
+Writes energies, forces and momenta with the positions, to extxyz or ASE's .traj, and beside it the
+state from which the same command goes on: after a kill, or with more --n_steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jax import Array
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from experiments import binary
+from experiments.evaluate import change, load_params
+from experiments.evaluation import start_chains
+from experiments.interruption import interruptible
+from experiments.limits import check_limits
+from experiments.problem import Problem, check_data, make_problem
+from experiments.trajectories import TrajectoryFiles
+from potentials import Params, Potential
+from potentials.registry import lookup
+from samplers import SAMPLERS, Sampler, simulate
+from samplers.base import State
+
+WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a trained run.", allow_override=True)
+OUTPUT = flags.DEFINE_string("output", "", "Trajectory, .extxyz or .traj.", allow_override=True)
+SAMPLER = flags.DEFINE_string("sampler", "baoab", "baoab, nose_hoover, ula or mala.")
+TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "K; 0: the data set's.")
+N_STEPS = flags.DEFINE_integer("n_steps", 20_000, "Length, in steps.", lower_bound=1)
+RECORD_EVERY = flags.DEFINE_integer("record_every", 100, "Steps between frames.", lower_bound=1)
+N_REPLICAS = flags.DEFINE_integer("n_replicas", 1, "Independent replicas, a file each.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "Of velocities and noise.", allow_override=True)
+SET = flags.DEFINE_multi_string(
+    "set", [], "A sampler's setting to change, such as baoab.friction=10.", allow_override=True
+)
+
+WINDOW_FRAMES = 50  # between two saved states
+
+
+class Progress(NamedTuple):
+    """Attributes: done, frames written; state of the replicas; alive, [R]."""
+
+    done: int
+    state: State
+    alive: Array
+
+
+def main() -> None:
+    """The binary."""
+    if not WORKDIR.value or not OUTPUT.value:
+        raise binary.InputError("--workdir and --output must be set: a trained run, and a file to write")
+    workdir, output = Path(WORKDIR.value), Path(OUTPUT.value)
+    config = binary.read_config(workdir)
+    with binary.reading_input():
+        settings = read_flags(config)
+        problem = make_problem(config)
+        check_data(workdir, problem)
+        files = TrajectoryFiles(output, problem.system, config.evaluation.n_chains)
+        params = load_params(workdir, problem)
+        settings["weights"] = _digest(params)
+        sampler, fresh = start_chains(config, problem, params)
+        progress = restore(output, files, settings, fresh)
+        run(config, problem, params, sampler, files, output, settings, progress)
+
+
+def read_flags(config: ConfigDict) -> dict[str, Any]:
+    """Puts the flags into the configuration; returns what a simulation shares with the one it continues.
+
+    Raises:
+      ValueError: an unknown sampler or setting, or a number out of range.
+    """
+    lookup(SAMPLERS, SAMPLER.value, "sampler")
+    for assignment in SET.value:
+        change(config, assignment)
+    own = config.evaluation
+    own.sampler, own.temperature, own.seed = SAMPLER.value, TEMPERATURE.value, SEED.value
+    own.n_steps, own.record_every = N_STEPS.value, RECORD_EVERY.value
+    check_limits(config)
+    own.n_chains = N_REPLICAS.value
+    if own.n_steps % own.record_every:
+        raise ValueError(f"--n_steps={own.n_steps}: expected a multiple of --record_every={own.record_every}")
+    return {
+        "sampler": own.sampler,
+        **{f"{own.sampler}.{name}": value for name, value in config[own.sampler].items()},
+        "temperature": own.temperature or config.dataset.temperature,
+        "n_replicas": own.n_chains,
+        "record_every": own.record_every,
+        "seed": own.seed,
+    }
+
+
+def run(
+    config: ConfigDict,
+    problem: Problem,
+    params: Params,
+    sampler: Sampler,
+    files: TrajectoryFiles,
+    output: Path,
+    settings: dict[str, Any],
+    progress: Progress,
+) -> None:
+    """Simulates to `evaluation.n_steps`, appends to the files and saves the state window by window.
+    SIGTERM ends the process after the window that is under way, with status 0."""
+    every = config.evaluation.record_every
+    total = config.evaluation.n_steps // every
+    timestep = config[config.evaluation.sampler].get("timestep", 0.0)
+    observe = observer(problem.potential)
+    save(output, settings, progress)  # or a run killed in its first window could not begin again
+    with (
+        interruptible() as interrupted,
+        tqdm(total=total, initial=progress.done, unit="frame", desc=str(output)) as bar,
+    ):
+        while progress.done < total:
+            size = min(WINDOW_FRAMES, total - progress.done)
+            ((window, state, alive),) = simulate(
+                sampler,
+                problem.potential,
+                problem.system,
+                params,
+                progress.state,
+                n_steps=size * every,
+                record_every=every,
+                window_frames=size,
+                alive=progress.alive,
+                observe=observe,
+            )
+            steps = every * (progress.done + 1 + np.arange(size))
+            files.append(window, steps, timestep, problem.energy_shift)
+            progress = Progress(progress.done + size, state, alive)
+            save(output, settings, progress)
+            bar.update(size)
+            if interrupted():
+                binary.LOG.info("%s: stopped by SIGTERM; go on by the same command", output)
+                sys.exit(0)
+    dead = np.flatnonzero(~np.asarray(progress.alive))
+    if len(dead):
+        binary.LOG.warning("%d of %d replicas went non-finite; their files end there", len(dead), len(alive))
+
+
+def observer(potential: Potential) -> Callable[[Params, State], dict[str, Array]]:
+    """(params, state) -> forces, eV/Å, and momenta where there are any, [R, n, 3]."""
+    gradient = jax.vmap(jax.grad(potential.energy, argnums=1), (None, 0))
+
+    def observe(params: Params, state: State) -> dict[str, Array]:
+        momenta = {"momenta": state.momentum} if hasattr(state, "momentum") else {}
+        return {"forces": -gradient(params, state.position), **momenta}
+
+    return observe
+
+
+def save(output: Path, settings: Mapping[str, Any], progress: Progress) -> None:
+    """Replaces the state beside the trajectory, whole."""
+    leaves = {f"leaf_{i:03d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(progress.state))}
+    path = state_file(output)
+    partial = path.with_name(f".{path.name}.partial.npz")
+    record = json.dumps(settings, sort_keys=True)
+    np.savez(partial, settings=record, done=progress.done, alive=np.asarray(progress.alive), **leaves)
+    partial.replace(path)
+
+
+def restore(output: Path, files: TrajectoryFiles, settings: Mapping[str, Any], fresh: State) -> Progress:
+    """The state from which to go on, with the files cut to its frames; the beginning where there is none.
+
+    Args:
+      output: the trajectory.
+      files: its files.
+      settings: of this simulation.
+      fresh: what it would begin with.
+
+    Raises:
+      ValueError: files without a state, an unreadable state, or one of other settings. Nothing is
+        changed then.
+    """
+    path = state_file(output)
+    if not path.exists():
+        for file in files.paths:
+            if file.exists():
+                raise ValueError(f"{file} exists and is no simulation that could go on; move it away")
+        return Progress(0, fresh, jnp.ones(len(fresh.position), bool))
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            record = {name: file[name] for name in file.files}
+        found, done = json.loads(str(record.pop("settings"))), int(record.pop("done"))
+        alive = jnp.asarray(record.pop("alive"))
+        leaves = [jnp.asarray(record[name]) for name in sorted(record)]
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: no readable state ({error}); move it and the trajectory away") from error
+    if difference := binary.difference(found, dict(settings)):
+        raise ValueError(f"{output} is of another simulation: {difference}; expected another --output")
+    state = jax.tree.unflatten(jax.tree.structure(fresh), leaves)
+    files.keep(done)
+    binary.LOG.info("%s: goes on at frame %d", output, done)
+    return Progress(done, state, alive)
+
+
+def state_file(output: Path) -> Path:
+    """Beside the trajectory."""
+    return output.with_name(f"{output.name}.state.npz")
+
+
+def _digest(params: Params) -> str:
+    """Of the weights, so that no simulation goes on with others."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    binary.run(main)
