@@ -29,7 +29,7 @@ from experiments.interruption import interruptible
 from experiments.limits import check_limits
 from experiments.problem import Problem, check_data, make_problem
 from experiments.trajectories import TrajectoryFiles
-from potentials import Params, Potential
+from potentials import Params, Potential, energy_and_forces
 from potentials.registry import lookup
 from samplers import SAMPLERS, Sampler, simulate
 from samplers.base import State
@@ -151,11 +151,11 @@ def run(
 
 def observer(potential: Potential) -> Callable[[Params, State], dict[str, Array]]:
     """(params, state) -> forces, eV/Å, and momenta where there are any, [R, n, 3]."""
-    gradient = jax.vmap(jax.grad(potential.energy, argnums=1), (None, 0))
+    function = jax.vmap(energy_and_forces(potential), (None, 0))
 
     def observe(params: Params, state: State) -> dict[str, Array]:
         momenta = {"momenta": state.momentum} if hasattr(state, "momentum") else {}
-        return {"forces": -gradient(params, state.position), **momenta}
+        return {"forces": function(params, state.position)[1], **momenta}
 
     return observe
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from potentials.base import Params
 
@@ -27,10 +28,6 @@ def read_state_dict(path: str | Path) -> dict[str, NDArray]:
             with np.load(path, allow_pickle=False) as file:
                 return dict(file)
         case ".safetensors":
-            try:
-                from safetensors.numpy import load_file
-            except ImportError as error:
-                raise ImportError(f"{path}: reading it needs `pip install safetensors`") from error
             return load_file(path)
         case ".pt" | ".pth":
             try:

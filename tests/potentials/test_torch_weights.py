@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from potentials import energy_and_forces, make_system, schnet
 from potentials.torch_weights import read_state_dict, schnet_params, schnet_settings
@@ -73,9 +74,8 @@ def test_npz_round_trip(tmp_path):
 
 
 def test_safetensors(tmp_path):
-    numpy_format = pytest.importorskip("safetensors.numpy")
     state = small_state()
-    numpy_format.save_file(state, tmp_path / "weights.safetensors")
+    save_file(state, tmp_path / "weights.safetensors")
     read = read_state_dict(tmp_path / "weights.safetensors")
     assert read.keys() == state.keys()
     for name in state:
