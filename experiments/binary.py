@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -53,9 +54,18 @@ def reading_input() -> Iterator[None]:
         raise InputError(" ".join((str(error) or type(error).__name__).split())) from error
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`; bad input ends in one line and exit status 2."""
-    app.run(lambda _: _guarded(main), flags_parser=_parse_flags)
+def run(main: Callable[..., None], operand: str = "") -> None:
+    """Parses the flags and calls `main`; bad input ends in one line and exit status 2.
+
+    Args:
+      main: the binary.
+      operand: what the one argument that is no flag is called, which `main` then takes; empty: none.
+    """
+
+    def parse(arguments: list[str]) -> list[str]:
+        return _parse_flags(arguments, operand)
+
+    app.run(lambda rest: _guarded(partial(main, *rest[1:])), flags_parser=parse)
 
 
 def _guarded(main: Callable[[], None]) -> None:
@@ -75,7 +85,7 @@ def _guarded(main: Callable[[], None]) -> None:
         _fail(error)
 
 
-def _parse_flags(arguments: list[str]) -> list[str]:
+def _parse_flags(arguments: list[str], operand: str) -> list[str]:
     if "config" in flags.FLAGS and not any(a.split("=")[0] in ("--config", "-config") for a in arguments):
         # Not the flag's own default, which would be read, and fail, at import.
         arguments = [arguments[0], f"--config={DEFAULT_CONFIG}", *arguments[1:]]
@@ -86,8 +96,10 @@ def _parse_flags(arguments: list[str]) -> list[str]:
         _fail(ValueError(f"--config has no field {name}; those there are stand in configs/base.py"))
     except (flags.Error, ValueError, TypeError, OSError) as error:
         _fail(error)
-    if len(rest) > 1:
-        _fail(ValueError(f"unexpected argument '{rest[1]}'; flags start with --"))
+    if operand and len(rest) < 2:
+        _fail(ValueError(f"expected an argument: {operand}"))
+    if len(rest) > 1 + bool(operand):
+        _fail(ValueError(f"unexpected argument '{rest[-1]}'; flags start with --"))
     return rest
 
 
