@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
@@ -16,24 +15,19 @@ from experiments.comparison import compare
 from experiments.distributions import Distributions
 from experiments.problem import Problem
 from experiments.reference_statistics import evaluation_temperature, has_reference
+from experiments.stability import (
+    bond_criterion,
+    broken_chains,
+    stability_metrics,
+    survival_metrics,
+    thermal_metrics,
+)
 from experiments.velocities import velocity_curves
 from objectives import energy_force_errors
 from objectives.observables import energy_spread
-from objectives.statistics import block_stderr, mean_and_stderr
-from objectives.survival import median_and_stderr, restricted_mean
+from objectives.statistics import block_stderr
 from potentials import Params
-from potentials.units import KCAL_PER_MOL
-from samplers import (
-    Criterion,
-    Sampler,
-    Trajectory,
-    collect,
-    make_criterion,
-    make_sampler,
-    never,
-    simulate,
-    tune_step_size,
-)
+from samplers import Sampler, Trajectory, collect, make_sampler, simulate, tune_step_size
 from samplers.base import State
 
 _WINDOW_FRAMES = 50
@@ -73,6 +67,7 @@ def evaluate(
         curves = velocity_curves(config, params, *chains, bond_criterion(config, problem))
     metrics = {**test_errors(problem, params), **settings_metrics(config, trajectory)}
     metrics |= stability_metrics(config, problem, trajectory, reference)
+    metrics |= thermal_metrics(config, problem, params, trajectory, reference)
     metrics |= survival_metrics(config, trajectory)
     if has_reference(config):
         metrics |= consistency_metrics(config, problem, reference)
@@ -151,83 +146,6 @@ def settings_metrics(config: ConfigDict, trajectory: Trajectory) -> Metrics:
     if "timestep" in config[name]:
         metrics["chain_length_ps"] = steps * config[name].timestep / 1000
     return metrics
-
-
-def bond_criterion(config: ConfigDict, problem: Problem) -> Criterion:
-    """Unstable with a bond more than `evaluation.bond_deviation` off its mean training length; without
-    bonds nothing is."""
-    return (
-        make_criterion(problem.system, config.evaluation.bond_deviation)
-        if len(problem.system.bonds)
-        else never
-    )
-
-
-def broken_frames(config: ConfigDict, problem: Problem, trajectory: Trajectory) -> NDArray[np.bool_]:
-    """[C, T]: recorded frames that meet `bond_criterion`."""
-    criterion = bond_criterion(config, problem)
-    return np.stack([np.asarray(criterion(jnp.asarray(chain))) for chain in trajectory.positions])
-
-
-def broken_chains(config: ConfigDict, trajectory: Trajectory) -> NDArray[np.bool_]:
-    """[C]: chains that met `bond_criterion` or failed before their end."""
-    length = trajectory.energies.shape[1] * config.evaluation.record_every
-    return (trajectory.intact_steps < length) | ~trajectory.alive[:, -1]
-
-
-def survival_metrics(config: ConfigDict, trajectory: Trajectory) -> Metrics:
-    """Stable times, to the step: until a chain first met `bond_criterion` or failed. Samplers without a
-    clock count in steps. A median that fewer than half of the chains reached is undefined."""
-    timestep = config[config.evaluation.sampler].get("timestep", 0.0)
-    unit, scale = ("ps", timestep / 1000) if timestep else ("steps", 1.0)
-    length = trajectory.energies.shape[1] * config.evaluation.record_every
-    times, broken = scale * trajectory.intact_steps, broken_chains(config, trajectory)
-    median = median_and_stderr(times, broken)
-    mean = restricted_mean(times, broken, scale * length)
-    return {
-        f"stable_time_{unit}_median": median.value,
-        f"stable_time_{unit}_median_stderr": median.stderr,
-        f"stable_time_{unit}_mean": mean.value,
-        f"stable_time_{unit}_mean_stderr": mean.stderr,
-        "unstable_chains": int(broken.sum()),
-    }
-
-
-def spurious_frames(
-    config: ConfigDict, problem: Problem, trajectory: Trajectory, reference: Distributions
-) -> NDArray[np.bool_]:
-    """[C, T]: frames more than the margin below the lowest reference energy, non-finite or dead."""
-    lowest = reference.energy_quantiles[0] - problem.energy_shift
-    threshold = lowest - config.evaluation.spurious_margin * KCAL_PER_MOL
-    return (trajectory.energies < threshold) | ~np.isfinite(trajectory.energies) | ~trajectory.alive
-
-
-def stability_metrics(
-    config: ConfigDict, problem: Problem, trajectory: Trajectory, reference: Distributions
-) -> Metrics:
-    """Whether the chains stayed where the reference is; energies relative to the reference mean."""
-    spurious = spurious_frames(config, problem, trajectory, reference)
-    share = mean_and_stderr(spurious.astype(float))
-    offset = reference.energy_mean[0] - problem.energy_shift
-    lowest = float(reference.energy_quantiles[0] - reference.energy_mean[0])
-    finite = np.isfinite(trajectory.energies)
-    minimum = trajectory.energies[finite].min() - offset if finite.any() else np.nan
-    failed = float(1 - trajectory.alive[:, -1].mean())
-    broken = broken_frames(config, problem, trajectory)
-    broken_share = mean_and_stderr(broken.astype(float))
-    return {
-        "spurious_fraction": share.value,
-        "spurious_fraction_stderr": share.stderr,
-        "spurious_chains": int(spurious.any(axis=1).sum()),
-        "spurious_threshold_ev": lowest - config.evaluation.spurious_margin * KCAL_PER_MOL,
-        "broken_fraction": broken_share.value,
-        "broken_fraction_stderr": broken_share.stderr,
-        "broken_chains": int(broken.any(axis=1).sum()),
-        "failed_fraction": failed,
-        "failed_fraction_stderr": float(np.sqrt(failed * (1 - failed) / max(len(finite) - 1, 1))),
-        "energy_minimum_ev": float(minimum),
-        "reference_energy_minimum_ev": lowest,
-    }
 
 
 def consistency_metrics(config: ConfigDict, problem: Problem, reference: Distributions) -> Metrics:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from scipy.stats import poisson
+
 from experiments.runs import Run
 from potentials.units import KCAL_PER_MOL
 
@@ -61,13 +63,24 @@ def _chain_length(run: Run) -> str | None:
     return f"{steps:.0f} steps" if steps else None
 
 
+def thermal(run: Run) -> bool:
+    """Whether frames below the threshold are no more than a sound potential has: so few chains came there
+    that the number of frames expected in the thermal tail explains them (Poisson, 1 %), and none came
+    below the minimum that the reference frames relax to."""
+    names = ("spurious_chains", "spurious_frames_expected", "energy_minimum_ev", "relaxed_energy_ev")
+    chains, expected, lowest, relaxed = (metric(run, name) for name in names)
+    if None in (chains, expected, lowest, relaxed):
+        return False
+    return lowest >= relaxed and float(poisson.sf(chains - 1, expected)) > 0.01
+
+
 def verdict(run: Run) -> Verdict:
     """Whether a run's sampler stayed in the physical basin, from its metrics alone.
 
     Reads `spurious_fraction` (and its `_stderr`), `failed_fraction`, `broken_fraction`, `energy_minimum_ev`,
     `spurious_threshold_ev`, `n_chains` and `chain_length_ps`, or `chain_length_steps` where that is
-    absent. Where no chain of n fell, the 95 % upper bound on a chain's probability of falling is
-    1 − 0.05^(1/n) (zero successes, binomial).
+    absent; and what `thermal` reads. Where no chain of n fell, the 95 % upper bound on a chain's
+    probability of falling is 1 − 0.05^(1/n) (zero successes, binomial).
     """
     fraction = metric(run, "spurious_fraction")
     if fraction is None:
@@ -83,8 +96,14 @@ def verdict(run: Run) -> Verdict:
         energy += f", threshold {_energy(threshold)}" if threshold is not None else ""
     broken = metric(run, "broken_fraction")
     whole = "" if broken is None else " and no broken bond"
-    if fraction == 0 and not failed and not broken and not fell:
+    if not failed and not broken and ((fraction == 0 and not fell) or thermal(run)):
         parts = [f"no spurious frame{whole} in {extent}", *([energy] if energy else [])]
+        if fell:
+            parts[0] = (
+                f"{format_value(100 * fraction)} % of frames in {extent} are below the threshold{whole}, no "
+                "more than the thermal tail of a harmonic molecule with the minimum that the reference "
+                f"frames relax to, {_energy(metric(run, 'relaxed_energy_ev') or 0.0)}"
+            )
         if chains and length:
             bound = 100 * (1 - 0.05 ** (1 / chains))
             chance = f"the chance that a chain falls within {length} is below {bound:.2g} %"

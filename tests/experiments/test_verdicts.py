@@ -49,6 +49,34 @@ def test_one_bad_sign_is_enough(change):
     assert stable is False and text.startswith("NOT safe")
 
 
+TAIL = {
+    "spurious_fraction": 8e-6, "spurious_chains": 1, "spurious_frames_expected": 2.2,
+    "energy_minimum_ev": -0.95, "relaxed_energy_ev": -1.1,
+}  # fmt: skip
+
+
+def test_a_thermal_tail_is_not_spurious():
+    stable, text = verdict(_run("x", SAFE | TAIL))
+    assert stable is True and text.startswith(
+        "0.0008 % of frames in 64 × 100 ps are below the threshold, no more"
+    )
+    assert "frames relax to, -1.1 eV" in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spurious_frames_expected": 0.005},  # one chain is then a 0.5 % event
+        {"spurious_chains": 9},  # of 2.2 expected
+        {"energy_minimum_ev": -1.2},  # below every minimum that the reference has
+        {"broken_fraction": 0.1},
+        {"relaxed_energy_ev": None},
+    ],
+)
+def test_what_no_thermal_tail_explains(change):
+    assert verdict(_run("x", SAFE | TAIL | change)).stable is False
+
+
 def test_a_broken_bond_is_not_safe():
     calm = {"spurious_fraction": 0.0, "failed_fraction": 0.0, "n_chains": 64, "chain_length_ps": 10.0}
     run = Run("A", {**calm, "broken_fraction": 0.02}, {}, {})
