@@ -92,6 +92,7 @@ def stability_metrics(
         "spurious_fraction": share.value,
         "spurious_fraction_stderr": share.stderr,
         "spurious_chains": int(spurious.any(axis=1).sum()),
+        "spurious_frames": int(spurious.sum()),
         "spurious_threshold_ev": lowest - config.evaluation.spurious_margin * KCAL_PER_MOL,
         "broken_fraction": broken_share.value,
         "broken_fraction_stderr": broken_share.stderr,
@@ -108,7 +109,7 @@ def thermal_metrics(
 ) -> Metrics:
     """How low the reference frames relax (median of some), and how many recorded frames would be spurious by
     the threshold if the molecule were harmonic about there: where the reference is no sample of its own
-    labels its lowest frame may lie far above the physical minimum."""
+    labels its lowest frame may lie far above the physical minimum. Anharmonic molecules have fewer."""
     rows = np.linspace(0, len(problem.test.energies) - 1, _RELAXED).astype(int)
     relaxed = np.median(relaxed_energies(problem.potential, params, problem.test.positions[rows]))
     share = harmonic_share_below(

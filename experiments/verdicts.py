@@ -64,14 +64,14 @@ def _chain_length(run: Run) -> str | None:
 
 
 def thermal(run: Run) -> bool:
-    """Whether frames below the threshold are no more than a sound potential has: so few chains came there
-    that the number of frames expected in the thermal tail explains them (Poisson, 1 %), and none came
-    below the minimum that the reference frames relax to."""
-    names = ("spurious_chains", "spurious_frames_expected", "energy_minimum_ev", "relaxed_energy_ev")
-    chains, expected, lowest, relaxed = (metric(run, name) for name in names)
-    if None in (chains, expected, lowest, relaxed):
+    """Whether frames below the threshold are no more than a sound potential has: so few that the number
+    expected in the thermal tail explains them (Poisson, 1 %), and none below the minimum that the
+    reference frames relax to."""
+    names = ("spurious_frames", "spurious_frames_expected", "energy_minimum_ev", "relaxed_energy_ev")
+    frames, expected, lowest, relaxed = (metric(run, name) for name in names)
+    if None in (frames, expected, lowest, relaxed):
         return False
-    return lowest >= relaxed and float(poisson.sf(chains - 1, expected)) > 0.01
+    return lowest >= relaxed and float(poisson.sf(frames - 1, expected)) > 0.01
 
 
 def verdict(run: Run) -> Verdict:

@@ -50,7 +50,7 @@ def test_one_bad_sign_is_enough(change):
 
 
 TAIL = {
-    "spurious_fraction": 8e-6, "spurious_chains": 1, "spurious_frames_expected": 2.2,
+    "spurious_fraction": 8e-6, "spurious_frames": 1, "spurious_frames_expected": 2.2,
     "energy_minimum_ev": -0.95, "relaxed_energy_ev": -1.1,
 }  # fmt: skip
 
@@ -66,8 +66,8 @@ def test_a_thermal_tail_is_not_spurious():
 @pytest.mark.parametrize(
     "change",
     [
-        {"spurious_frames_expected": 0.005},  # one chain is then a 0.5 % event
-        {"spurious_chains": 9},  # of 2.2 expected
+        {"spurious_frames_expected": 0.005},  # one frame is then a 0.5 % event
+        {"spurious_frames": 9},  # of 2.2 expected
         {"energy_minimum_ev": -1.2},  # below every minimum that the reference has
         {"broken_fraction": 0.1},
         {"relaxed_energy_ev": None},
