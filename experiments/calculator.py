@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,16 +52,18 @@ class PotentialCalculator(Calculator):
           ValueError: no such folder, or a damaged file.
         """
         folder = Path(folder)
+        for name in (CARD, FUNCTION):
+            if not (folder / name).is_file():
+                raise ValueError(f"{folder / name}: no such file; expected a folder of experiments.export")
+        serialized = (folder / FUNCTION).read_bytes()
         try:
             card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-            exported = export.deserialize(bytearray((folder / FUNCTION).read_bytes()))
-            return cls(exported.call, card["numbers"], card["energy_shift_ev"], **settings)
-        except FileNotFoundError as error:
-            raise ValueError(
-                f"{error.filename}: no such file; expected a folder of experiments.export"
-            ) from error
-        except Exception as error:  # whatever a damaged flatbuffer raises
-            raise ValueError(f"{folder}: not a readable model ({type(error).__name__}: {error})") from error
+            numbers, shift, digest = (card[key] for key in ("numbers", "energy_shift_ev", "function_sha256"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder / CARD}: not a readable card ({error})") from error
+        if hashlib.sha256(serialized).hexdigest() != digest:
+            raise ValueError(f"{folder / FUNCTION}: damaged, or of another export than {CARD}")
+        return cls(export.deserialize(bytearray(serialized)).call, numbers, shift, **settings)
 
     @classmethod
     def from_run(cls, workdir: str | Path, **settings: Any) -> PotentialCalculator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -51,8 +52,9 @@ def write_model(
     argument = jax.ShapeDtypeStruct((*export.symbolic_shape("replicas"), n_atoms, 3), jnp.float32)
     function = jax.jit(labels(problem.potential, params))
     exported = export.export(function, platforms=PLATFORMS)(argument)
-    (partial / FUNCTION).write_bytes(bytes(exported.serialize()))
-    card = make_card(config, problem, metrics)
+    serialized = bytes(exported.serialize())
+    (partial / FUNCTION).write_bytes(serialized)
+    card = {**make_card(config, problem, metrics), "function_sha256": hashlib.sha256(serialized).hexdigest()}
     save_file(named(params), partial / WEIGHTS, {"card": json.dumps(card)})
     (partial / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     (partial / TEXT).write_text(_text(output.name, card), encoding="utf-8")

@@ -144,7 +144,10 @@ def test_damaged_exports(model, tmp_path):
         PotentialCalculator.from_export(tmp_path)
     (tmp_path / CARD).write_text((model[1] / CARD).read_text())
     (tmp_path / FUNCTION).write_bytes((model[1] / FUNCTION).read_bytes()[:1000])
-    with pytest.raises(ValueError, match="not a readable model"):
+    with pytest.raises(ValueError, match=r"energy_forces\.stablehlo: damaged"):
+        PotentialCalculator.from_export(tmp_path)
+    (tmp_path / CARD).write_text("{}")
+    with pytest.raises(ValueError, match=r"card\.json: not a readable card \('numbers'\)"):
         PotentialCalculator.from_export(tmp_path)
 
 
