@@ -36,11 +36,15 @@ from samplers.base import State
 
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a trained run.", allow_override=True)
 OUTPUT = flags.DEFINE_string("output", "", "Trajectory, .extxyz or .traj.", allow_override=True)
-SAMPLER = flags.DEFINE_string("sampler", "baoab", "baoab, nose_hoover, ula or mala.")
-TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "K; 0: the data set's.")
-N_STEPS = flags.DEFINE_integer("n_steps", 20_000, "Length, in steps.", lower_bound=1)
-RECORD_EVERY = flags.DEFINE_integer("record_every", 100, "Steps between frames.", lower_bound=1)
-N_REPLICAS = flags.DEFINE_integer("n_replicas", 1, "Independent replicas, a file each.", lower_bound=1)
+SAMPLER = flags.DEFINE_string("sampler", "baoab", "baoab, nose_hoover, ula or mala.", allow_override=True)
+TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "K; 0: the data set's.", allow_override=True)
+N_STEPS = flags.DEFINE_integer("n_steps", 20_000, "Length, in steps.", lower_bound=1, allow_override=True)
+RECORD_EVERY = flags.DEFINE_integer(
+    "record_every", 100, "Steps between frames.", lower_bound=1, allow_override=True
+)
+N_REPLICAS = flags.DEFINE_integer(
+    "n_replicas", 1, "Independent replicas, a file each.", lower_bound=1, allow_override=True
+)
 SEED = flags.DEFINE_integer("seed", 0, "Of velocities and noise.", allow_override=True)
 SET = flags.DEFINE_multi_string(
     "set", [], "A sampler's setting to change, such as baoab.friction=10.", allow_override=True
