@@ -55,7 +55,10 @@ def test_broken_replicas_are_left_out(monkeypatch):
     monkeypatch.setattr(velocities, "BURN_IN", 10)
     config = small(**{"evaluation.vacf_lags": 5})
     params, sampler, state = wells(config, 4)
-    gone = lambda positions: jnp.abs(positions[..., 0, 0]) > 50.0  # noqa: E731
+
+    def gone(positions):
+        return jnp.abs(positions[..., 0, 0]) > 50.0
+
     lost = state.set(position=state.position.at[0].add(100.0))
     _, intact = velocities.record_velocities(sampler, params, lost, 20, gone)
     np.testing.assert_array_equal(intact, [False, True, True, True])
