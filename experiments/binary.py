@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import json
 import logging
@@ -29,12 +30,18 @@ DEFAULT_CONFIG = Path(__file__).parent / "configs" / "ethanol.py"
 _GAINED = {
     "weights": "",
     "dataset.labels": "",
+    "dataset.group": "",
     "pre_training.optimiser": "adam",
     "post_training.optimiser": "adam",
     "evaluation.bond_deviation": 0.5,
     "evaluation.temperature": 0.0,
     "evaluation.reference": "",
     "evaluation.vacf_lags": 0,
+}
+
+# What a full disk, a quota, a read-only folder or a failing device raises.
+_UNWRITABLE = {
+    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO")
 }
 
 LOG = logging.getLogger("boltzfit")
@@ -55,7 +62,8 @@ def reading_input() -> Iterator[None]:
 
 
 def run(main: Callable[..., None], operand: str = "") -> None:
-    """Parses the flags and calls `main`; bad input ends in one line and exit status 2.
+    """Parses the flags and calls `main`; bad input, or output that can not be written, ends in one line
+    and exit status 2.
 
     Args:
       main: the binary.
@@ -82,6 +90,10 @@ def _guarded(main: Callable[[], None]) -> None:
     try:
         main()
     except InputError as error:
+        _fail(error)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
         _fail(error)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,9 @@ from absl import logging
 
 from experiments.training import TrainState
 
+FORMAT = 1
+"""Of what is written; another number is another layout."""
+
 # What Orbax and the file system raise for a truncated, altered or foreign checkpoint.
 _UNREADABLE = (ValueError, OSError, KeyError, TypeError)
 
@@ -22,7 +28,8 @@ class Checkpoints:
 
     Each holds two items: `weights` (params, their average, the optimiser's moments), which
     post-training and evaluation read, and `progress` (step, key, the objective's state), which only
-    resuming needs.
+    resuming needs; and a `record` of the format's number and of both items' digests, by which a damaged
+    one is told. Those of the first runs have no record, and are read as they are.
     """
 
     def __init__(self, workdir: str | Path, *, write: bool = False, keep: int = 3):
@@ -45,14 +52,25 @@ class Checkpoints:
         """
         state = jax.device_get(state)
         weights, progress = _items(state)
-        saved = self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(
-                weights=ocp.args.StandardSave(weights), progress=ocp.args.StandardSave(progress)
+        items = ocp.args.Composite(
+            weights=ocp.args.StandardSave(weights),
+            progress=ocp.args.StandardSave(progress),
+            record=ocp.args.JsonSave(
+                {"format": FORMAT, "weights": _digest(weights), "progress": _digest(progress)}
             ),
         )
+        try:
+            saved, reason = self._manager.save(int(state.step), args=items), "refused"
+        except _UNREADABLE as error:  # of a full disk too: TensorStore's errors are ValueErrors
+            saved, reason = False, (str(error) or type(error).__name__).splitlines()[0]
         if not saved:
-            raise OSError(f"{self._folder}/{int(state.step)}: checkpoint not written")
+            last = max(self.steps(), default=None)
+            kept = "none was written before" if last is None else f"the last one is of update {last}"
+            raise OSError(
+                errno.EIO,
+                f"checkpoint of update {int(state.step)} not written ({reason}); {kept}",
+                str(self._folder),
+            )
 
     def restore(self, template: TrainState) -> TrainState | None:
         """The latest state that can be read, of the structure of `template`; None if there is none.
@@ -105,7 +123,11 @@ class Checkpoints:
                 for name, tree in templates.items()
             }
             try:
+                record = self._record(step)
                 found = self._manager.restore(step, args=ocp.args.Composite(**arguments))
+                for name in templates:
+                    if record and _digest(found[name]) != record[name]:
+                        raise ValueError(f"{name} are not those that were written")
                 return {name: jax.tree.map(jnp.asarray, found[name]) for name in templates}
             except _UNREADABLE as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -114,6 +136,20 @@ class Checkpoints:
         if problems:
             raise ValueError(f"{self._folder}: no readable checkpoint ({problems[0]})")
         return None
+
+    def _record(self, step: int) -> dict[str, Any]:
+        """What was written beside the items; empty for checkpoints from before there was a record.
+
+        Raises:
+          ValueError: a checkpoint of a later format, or a damaged record.
+        """
+        folder = self._folder / str(step) / "record"
+        if not folder.exists():
+            return {}
+        record = json.loads((folder / "metadata").read_text(encoding="utf-8"))
+        if record["format"] != FORMAT:
+            raise ValueError(f"of format {record['format']}; this version of boltzfit reads format {FORMAT}")
+        return record
 
     def close(self) -> None:
         """Releases the manager's threads."""
@@ -127,6 +163,15 @@ def _items(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
         "optimiser": _leaves(state.optimiser),
     }
     return weights, {"step": state.step, "objective": _leaves(state.objective), "key": state.key}
+
+
+def _digest(tree: Any) -> str:
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def _leaves(tree: Any) -> dict[str, Any]:

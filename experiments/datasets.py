@@ -15,11 +15,19 @@ from typing import Protocol
 import numpy as np
 from absl import logging
 
-from experiments.frame_checks import check_frames, shared_frames
+from experiments.frame_checks import check_frames, doubt_neighbours, shared_frames
 from experiments.frame_files import read_frames, section_sizes
 from experiments.frames import Frames, Splits
 from experiments.known_datasets import Located, locate
-from experiments.splits import Counts, end_rows, indexed_rows, random_rows, read_row_csv, strided_rows
+from experiments.splits import (
+    Counts,
+    block_rows,
+    end_rows,
+    indexed_rows,
+    random_rows,
+    read_row_csv,
+    strided_rows,
+)
 
 __all__ = ["DatasetConfig", "Frames", "Splits", "check_frames", "load_splits", "read_frames"]
 
@@ -33,10 +41,12 @@ class DatasetConfig(Protocol):
     train: int
     validation: int
     test: int  # 0: all that are left
-    split: str  # 'file', 'random', an index npz, or '': 'file' if the set comes with a split, else 'random'
+    # 'file', 'random', 'blocks', an index npz, or '': 'file' if the set comes with a split, else 'random'
+    split: str
     energy_unit: str  # '': the format's own, here and below
     length_unit: str
     force_unit: str
+    group: str  # of an HDF5 file's molecules; '': it has one
     labels: str  # 'original': MD17's, of an rMD17 file; '': the file's own
     temperature: float  # K, of the dynamics that made the frames; 0: unknown
 
@@ -48,8 +58,10 @@ def load_splits(dataset_config: DatasetConfig, seed: int) -> Splits:
       - rMD17, and a user's `path` with a `test_path`: training takes the first frames of the training
         file, validation its last, test the first of the test file;
       - the package's format: evenly spaced frames of each of its sections.
-    With 'random' a permutation by `seed` comes first; where there is a `test_path`, test is the first of
-    that file all the same. An index file lists the rows of each set, of which the first are taken.
+    With 'blocks' the three are stretches of the trajectory: only those test frames at a border have a
+    neighbour in training. With 'random' a permutation by `seed` comes first; where there is a `test_path`,
+    test is the first of that file all the same. An index file lists the rows of each set, of which the
+    first are taken.
 
     Args:
       dataset_config: see `DatasetConfig`; exactly one of `name` and `path` is set.
@@ -73,7 +85,20 @@ def load_splits(dataset_config: DatasetConfig, seed: int) -> Splits:
     leaked = shared_frames(splits.train, splits.test)
     if leaked:
         logging.warning("%s: %d test frames are training frames too", located.path, leaked)
+    elif located.test_path is None and (doubt := doubt_neighbours(splits.train, splits.test)):
+        logging.warning("%s: %s", located.path, doubt)
     return splits
+
+
+def reading_settings(config: DatasetConfig) -> dict[str, str]:
+    """What `read_frames` takes beside the file."""
+    return {
+        "energy_unit": config.energy_unit,
+        "length_unit": config.length_unit,
+        "force_unit": config.force_unit,
+        "labels": config.labels,
+        "group": config.group,
+    }
 
 
 def _require_settings(config: DatasetConfig, counts: Counts) -> None:
@@ -88,13 +113,7 @@ def _require_settings(config: DatasetConfig, counts: Counts) -> None:
 
 
 def _read_checked(path: Path, config: DatasetConfig) -> Frames:
-    frames = read_frames(
-        path,
-        energy_unit=config.energy_unit,
-        length_unit=config.length_unit,
-        force_unit=config.force_unit,
-        labels=config.labels,
-    )
+    frames = read_frames(path, **reading_settings(config))
     for doubt in check_frames(frames, str(path), temperature=config.temperature):
         logging.warning("%s", doubt)
     return frames
@@ -109,6 +128,11 @@ def _split(frames: Frames, located: Located, config: DatasetConfig, counts: Coun
         if located.test_path is None:
             return Splits(*map(frames.take, random_rows(total, counts, seed, source)))
         frames = frames.take(np.random.default_rng(seed).permutation(total))
+    elif split == "blocks":
+        if located.test_path:
+            raise ValueError("dataset.test_path and dataset.split 'blocks' exclude each other")
+        frames = frames.take(np.argsort(frames.indices, kind="stable"))
+        return Splits(*map(frames.take, block_rows(total, counts, source)))
     elif split != "file":
         if located.test_path:
             raise ValueError(f"dataset.test_path and the index file '{split}' exclude each other")

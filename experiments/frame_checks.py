@@ -18,6 +18,7 @@ FORCE_RMS_RANGE = (0.05, 20.0)  # eV/Å; molecules at 300 to 1000 K have 0.5 to 
 SPREAD_FACTOR = 5.0  # anharmonicity and soft modes change the spread by less than 2
 NEAR_PAIR = 0.1  # Å, the farthest an atom may move for the trapezoid to hold
 _PAIRS_NEEDED = 10
+_PAIRS_COMPARED = 200
 _CHUNK = 2_000_000  # pair distances held at once
 
 
@@ -54,6 +55,43 @@ def check_frames(frames: Frames, source: str, *, temperature: float | None = Non
 def shared_frames(one: Frames, other: Frames) -> int:
     """How many frames of `other` have exactly the positions of a frame of `one`."""
     return int(np.isin(_row_bytes(other.positions), _row_bytes(one.positions)).sum())
+
+
+def doubt_neighbours(train: Frames, test: Frames) -> str | None:
+    """Whether frames next to each other in one trajectory lie on both sides of a split, and are alike.
+
+    Alike is: their interatomic distances differ by less than half of what those of test and training
+    frames at random differ by, in the median. Then an error on the test frames says little about others.
+    """
+    order = np.argsort(train.indices, kind="stable")
+    times = train.indices[order]
+    place = np.clip(np.searchsorted(times, test.indices), 1, len(times) - 1) if len(times) > 1 else 0
+    nearest = np.where(
+        np.abs(times[place - 1] - test.indices) <= np.abs(times[place] - test.indices), place - 1, place
+    )
+    rows = np.flatnonzero(np.abs(times[nearest] - test.indices) == 1)
+    if len(rows) < _PAIRS_NEEDED:
+        return None
+    count, rows = len(rows), rows[:: -(-len(rows) // _PAIRS_COMPARED)]
+    beside = _distances(train.take(order[nearest[rows]]))
+    far = _distances(train.take(np.random.default_rng(0).permutation(len(times))[: len(rows)]))
+    own = _distances(test.take(rows))
+    near_by, at_random = (
+        float(np.median(np.sqrt(np.mean(np.square(own[: len(other)] - other), axis=1))))
+        for other in (beside, far)
+    )
+    if near_by > 0.5 * at_random:
+        return None
+    return (
+        f"{count} of {len(test.indices)} test frames lie next to a training frame in the trajectory and are"
+        f" like it (distances differ by {near_by:.2g} Å, at random by {at_random:.2g} Å): their"
+        " error says little about other frames; expected dataset.split=blocks"
+    )
+
+
+def _distances(frames: Frames) -> NDArray[np.float64]:
+    first, second = np.triu_indices(len(frames.numbers), 1)
+    return np.linalg.norm(frames.positions[:, first] - frames.positions[:, second], axis=-1)
 
 
 def _require_shapes(frames: Frames, source: str) -> None:

@@ -8,6 +8,7 @@ A file's format is told by its content, not its name:
   kcal/mol and Å unless the file's own `e_unit` and `r_unit` say otherwise;
 - the package's npz: `numbers` and, for each of train, validation and test, `{split}_positions`,
   `{split}_energies`, `{split}_forces`; eV and Å;
+- HDF5 in SPICE's layout, or with the keys of MD17 or rMD17 (`hdf5_files`);
 - whatever ASE reads, extended XYZ first; eV and Å, as ASE gives them.
 """
 
@@ -26,6 +27,7 @@ from ase.io.formats import UnknownFileTypeError
 from numpy.typing import NDArray
 
 from experiments.frames import Frames, energy_scale, force_scale, length_scale
+from experiments.hdf5_files import is_hdf5, read_hdf5
 
 SECTIONS = ("train", "validation", "test")
 # The keys of each npz format in the order numbers, positions, energies, forces.
@@ -45,6 +47,7 @@ def read_frames(
     length_unit: str | None = None,
     force_unit: str | None = None,
     labels: str = "",
+    group: str = "",
 ) -> Frames:
     """Reads one file of any format above; `check_frames` judges what it holds.
 
@@ -58,6 +61,7 @@ def read_frames(
       force_unit: energy/length, such as 'kcal/mol/angstrom'; empty or None for the ratio of the two above.
       labels: 'original' for MD17's energies and forces, which rMD17's files carry as `old_energies` and
         `old_forces`; empty for the file's own.
+      group: the molecule of an HDF5 file that holds several.
 
     Returns:
       Frames in eV, Å, eV/Å.
@@ -69,12 +73,18 @@ def read_frames(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    if group and not is_hdf5(path):
+        raise ValueError(f"{path}: group '{group}' is asked for, which only HDF5 files hold")
     if zipfile.is_zipfile(path):
         frames, energy_default, length_default = _read_npz(path, labels)
     elif path.suffix == ".npz":
         raise ValueError(f"{path}: not an npz file, though its name says so")
     elif labels:
         raise ValueError(f"{path}: labels '{labels}' are asked for, which only rMD17's npz files hold")
+    elif is_hdf5(path):
+        found = read_hdf5(path, group)
+        frames = _frames(path, found.arrays, found.keys)
+        energy_default, length_default = found.energy_unit, found.length_unit
     else:
         frames, energy_default, length_default = _read_ase(path)
     energy = energy_unit or energy_default

@@ -23,17 +23,19 @@ ENERGY_UNIT = flags.DEFINE_string(
 )
 LENGTH_UNIT = flags.DEFINE_string("length_unit", "", "angstrom or bohr; empty: the format's own.")
 FORCE_UNIT = flags.DEFINE_string("force_unit", "", "Such as kcal/mol/angstrom; empty: of the two above.")
+GROUP = flags.DEFINE_string("group", "", "Of an HDF5 file's molecules; empty: it has one.")
 
 
 def main(path: str) -> None:
     """The binary."""
-    units = {
+    settings = {
         "energy_unit": ENERGY_UNIT.value,
         "length_unit": LENGTH_UNIT.value,
         "force_unit": FORCE_UNIT.value,
+        "group": GROUP.value,
     }
     with binary.reading_input():
-        frames = read_frames(path, **units)
+        frames = read_frames(path, **settings)
         found = inspect_frames(frames, path, TEMPERATURE.value or None)
         if FIGURE.value:
             Path(FIGURE.value).write_bytes(png(inspection_figure(frames, found.outliers)))

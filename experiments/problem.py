@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.datasets import Frames, Splits, load_splits
+from experiments.datasets import Frames, Splits, load_splits, reading_settings
 from experiments.engines import require_engine
 from experiments.frame_files import read_frames, section_sizes
 from experiments.known_datasets import Located, locate
@@ -155,10 +155,9 @@ def locate_data(config: ConfigDict) -> Located:
 
 def all_frames(config: ConfigDict) -> Frames:
     """Every frame of the configured data set, in order of time."""
-    settings = {name: config.dataset[name] for name in ("energy_unit", "length_unit", "force_unit", "labels")}
     located = locate_data(config)
     paths = [path for path in (located.path, located.test_path) if path]
-    parts = [read_frames(path, **settings) for path in paths]
+    parts = [read_frames(path, **reading_settings(config.dataset)) for path in paths]
     fields = (np.concatenate(field) for field in list(zip(*parts, strict=True))[1:])
     joined = Frames(parts[0].numbers, *fields)
     return joined.take(np.argsort(joined.indices, kind="stable"))

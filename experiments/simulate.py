@@ -27,6 +27,7 @@ from experiments.evaluate import change, load_params
 from experiments.evaluation import start_chains
 from experiments.interruption import interruptible
 from experiments.limits import check_limits
+from experiments.locks import sole_writer
 from experiments.problem import Problem, check_data, make_problem
 from experiments.trajectories import TrajectoryFiles
 from potentials import Params, Potential, energy_and_forces
@@ -71,11 +72,15 @@ def main() -> None:
         settings = read_flags(config)
         problem = make_problem(config)
         check_data(workdir, problem)
+        if not output.parent.is_dir():
+            raise ValueError(f"--output={output}: {output.parent} is no folder; expected one that exists")
         files = TrajectoryFiles(output, problem.system, config.evaluation.n_chains)
         params = load_params(workdir, problem)
         settings["weights"] = _digest(params)
         sampler, fresh = start_chains(config, problem, params)
-        progress = restore(output, files, settings, fresh)
+    with sole_writer(output):
+        with binary.reading_input():
+            progress = restore(output, files, settings, fresh)
         run(config, problem, params, sampler, files, output, settings, progress)
 
 

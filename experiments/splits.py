@@ -38,13 +38,7 @@ def random_rows(frames: int, counts: Counts, seed: int, source: str) -> Rows:
     Raises:
       ValueError: more rows are asked for than the file has, or none is left for a test of 'all'.
     """
-    asked = sum(counts)
-    if asked > frames or (asked == frames and counts.test == 0):
-        left = " and one or more for test" if counts.test == 0 else ""
-        raise ValueError(
-            f"{source}: dataset.train + validation + test = {counts.train} + {counts.validation} +"
-            f" {counts.test} frames{left}, but it has {frames}"
-        )
+    _require_enough(frames, counts, source)
     order = np.random.default_rng(seed).permutation(frames)
     train, validation, rest = np.split(order, np.cumsum(counts[:2]))
     return Rows(train, validation, rest[: counts.test] if counts.test else rest)
@@ -84,6 +78,28 @@ def strided_rows(sizes: tuple[int, int, int], counts: Counts, source: str) -> Ro
     return Rows(*rows)
 
 
+def block_rows(frames: int, counts: Counts, source: str) -> Rows:
+    """Three stretches of a trajectory, in its order: training, validation, test.
+
+    Where a test of 'all' is asked for, training and validation are the first frames and test the rest;
+    otherwise the stretches are as long as the counts say in proportion, with evenly spaced rows of each.
+
+    Raises:
+      ValueError: as of `random_rows`.
+    """
+    _require_enough(frames, counts, source)
+    if not counts.test:
+        return Rows(*np.split(np.arange(frames), np.cumsum(counts[:2])))
+    ends = np.cumsum([0, *counts]) * frames // sum(counts)
+    # A stretch is never shorter than its count, so that rounding can not make two rows fall together.
+    return Rows(
+        *(
+            start + np.linspace(0, end - start - 1, count).round().astype(np.int64)
+            for start, end, count in zip(ends, ends[1:], counts, strict=False)
+        )
+    )
+
+
 def indexed_rows(path: Path, frames: int, counts: Counts) -> Rows:
     """The first rows that each array of an index file (npz: `train`, `validation`, `test`) lists.
 
@@ -94,7 +110,7 @@ def indexed_rows(path: Path, frames: int, counts: Counts) -> Rows:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"dataset.split '{path}': no such file; expected 'file', 'random' or an index npz"
+            f"dataset.split '{path}': no such file; expected 'file', 'random', 'blocks' or an index npz"
         )
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: expected an npz of the arrays train, validation and test")
@@ -128,6 +144,16 @@ def read_row_csv(path: Path, frames: int) -> NDArray[np.int64]:
         raise ValueError(f"{path}: expected a row number a line ({error})") from error
     _require_rows(path, "rows", rows, frames)
     return rows
+
+
+def _require_enough(frames: int, counts: Counts, source: str) -> None:
+    asked = sum(counts)
+    if asked > frames or (asked == frames and counts.test == 0):
+        left = " and one or more for test" if counts.test == 0 else ""
+        raise ValueError(
+            f"{source}: dataset.train + validation + test = {counts.train} + {counts.validation} +"
+            f" {counts.test} frames{left}, but it has {frames}"
+        )
 
 
 def _require_rows(path: Path, key: str, rows: NDArray, frames: int) -> None:

@@ -25,6 +25,7 @@ from experiments import binary
 from experiments.checkpoints import Checkpoints
 from experiments.interruption import interruptible
 from experiments.limits import check_limits
+from experiments.locks import sole_writer
 from experiments.logs import NegativesLog, TrainingLog
 from experiments.problem import DIGEST, Problem, check_data, data_digest, make_problem
 from experiments.training import OPTIMISERS, Schedule, TrainState, make_optimiser, make_update, start
@@ -158,9 +159,21 @@ def train(
       progress: called with each row of the log.
 
     Raises:
-      InputError: the workdir's frames are others, or the weights went non-finite; the checkpoints before
-        that stay.
+      InputError: the workdir's frames are others, another process writes to it, or the weights went
+        non-finite; the checkpoints before that stay.
+      OSError: no room, or no leave, to write; the checkpoints before that stay.
     """
+    with sole_writer(workdir):
+        return _train(config, problem, objective, workdir, progress)
+
+
+def _train(
+    config: ConfigDict,
+    problem: Problem,
+    objective: Objective,
+    workdir: Path,
+    progress: Callable[[dict[str, float]], None] | None,
+) -> TrainState:
     with binary.reading_input():
         check_data(workdir, problem)
     if not (workdir / DIGEST).exists():
@@ -224,6 +237,7 @@ def train(
                     "%s: stopped by SIGTERM, saved at update %d; go on by the same command", workdir, step
                 )
                 sys.exit(0)
+    log.close()
     checkpoints.close()
     return state
 

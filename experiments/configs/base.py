@@ -17,12 +17,14 @@ def get_config() -> ConfigDict:
     # Data: a known name or the user's own file, never both.
     config.dataset = ConfigDict()
     config.dataset.name = ""
-    config.dataset.path = ""  # .npz (rMD17, MD17) or anything ASE reads
+    config.dataset.path = ""  # .npz (rMD17, MD17), HDF5 (SPICE) or anything ASE reads
+    config.dataset.group = ""  # of an HDF5 file's molecules; empty: it has one
     config.dataset.test_path = ""  # a separate file with the test frames
     config.dataset.train = 950  # frames
     config.dataset.validation = 50
     config.dataset.test = 0  # 0: all that are left
-    # file | random | an .npz with train, validation, test indices; empty: the set's own, else random
+    # file | random | blocks (stretches of the trajectory) | an .npz with train, validation, test indices;
+    # empty: the set's own, else random
     config.dataset.split = ""
     config.dataset.energy_unit = ""  # eV | kcal/mol | hartree; empty: the format's own
     config.dataset.length_unit = ""  # angstrom | bohr

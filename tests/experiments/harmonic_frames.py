@@ -85,6 +85,7 @@ def config(**changes: object) -> SimpleNamespace:
         "length_unit": "",
         "force_unit": "",
         "labels": "",
+        "group": "",
         "temperature": 500.0,
     }
     assert set(changes) <= set(fields)

@@ -13,6 +13,7 @@ from tests.experiments.harmonic_frames import (
     index_file,
     md17_arrays,
     package_arrays,
+    rmd17_arrays,
     save,
 )
 
@@ -88,3 +89,42 @@ def test_package_file_is_taken_in_even_strides(tmp_path):
     assert [len(set(part.indices)) for part in most] == [97, 20, 29]
     with pytest.raises(ValueError, match=r"p\.npz: dataset\.validation = 22, but that section has 21 frames"):
         load_splits(config(path=path, validation=22), 0)
+
+
+def test_blocks_are_stretches_of_the_trajectory(tmp_path):
+    frames = harmonic(100)
+    path = str(save(tmp_path / "a.npz", md17_arrays(frames)))
+    rest = load_splits(config(path=path, split="blocks"), 0)
+    np.testing.assert_array_equal(np.concatenate([part.indices for part in rest]), np.arange(100))
+    some = load_splits(config(path=path, split="blocks", test=10), 0)
+    assert [len(part.indices) for part in some] == [10, 5, 10]
+    for part, (low, high) in zip(some, ((0, 40), (40, 60), (60, 100)), strict=True):
+        assert part.indices[0] == low and part.indices[-1] == high - 1
+        assert (np.diff(part.indices) > 0).all()
+    tight = load_splits(config(path=path, split="blocks", train=50, validation=30, test=20), 0)
+    np.testing.assert_array_equal(np.concatenate([part.indices for part in tight]), np.arange(100))
+    with pytest.raises(ValueError, match=r"frames and one or more for test, but it has 100"):
+        load_splits(config(path=path, split="blocks", train=95), 0)
+    with pytest.raises(ValueError, match=r"test_path and dataset.split 'blocks' exclude each other"):
+        load_splits(config(path=path, test_path=path, split="blocks"), 0)
+
+
+def test_rmd17_blocks_follow_its_old_indices(tmp_path):
+    arrays = rmd17_arrays(harmonic(40))
+    order = np.random.default_rng(0).permutation(40)
+    for name in ("coords", "energies", "forces", "old_indices"):
+        arrays[name] = arrays[name][order]
+    splits = load_splits(config(path=str(save(tmp_path / "a.npz", arrays)), split="blocks"), 0)
+    assert splits.train.indices.max() < splits.validation.indices.min()
+    assert splits.validation.indices.max() < splits.test.indices.min()
+
+
+@pytest.mark.parametrize(
+    ("step", "split", "warned"), [(0.003, "", True), (0.003, "blocks", False), (None, "", False)]
+)
+def test_neighbours_on_both_sides_of_a_split(tmp_path, caplog, step, split, warned):
+    """A slow walk at random split is warned of; its stretches and independent frames are not."""
+    path = str(save(tmp_path / "a.npz", md17_arrays(harmonic(600, step=step))))
+    load_splits(config(path=path, train=200, validation=50, split=split, temperature=0), 0)
+    assert ("lie next to a training frame" in caplog.text) == warned
+    assert not warned or "expected dataset.split=blocks" in caplog.text
