@@ -72,7 +72,10 @@ def test_the_users_units_come_first(tmp_path):
             "'dft_total_gradient' is in eV/angstrom; expected hartree/bohr",
         ),
         (
-            lambda file: file["conformations"].attrs.update(units="furlong"),
+            lambda file: [
+                file["conformations"].attrs.update(units="furlong"),
+                file["dft_total_gradient"].attrs.update(units="hartree/furlong"),
+            ],
             "length unit 'furlong' is unknown",
         ),
     ],
