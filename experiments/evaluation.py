@@ -18,6 +18,7 @@ from experiments.reference_statistics import evaluation_temperature, has_referen
 from experiments.stability import (
     bond_criterion,
     broken_chains,
+    spurious_curves,
     stability_metrics,
     survival_metrics,
     thermal_metrics,
@@ -75,6 +76,7 @@ def evaluate(
         metrics |= more
         curves |= compared
     curves |= chain_curves(config, problem, trajectory, reference)
+    curves |= spurious_curves(config, problem, trajectory, reference)
     return Evaluation(metrics, curves, trajectory)
 
 

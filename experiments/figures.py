@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.chain_figures import chain_energies, negatives, velocity_autocorrelation
+from experiments.configuration_figures import spurious_configurations
 from experiments.figure_style import (
     REFERENCE,
     Style,
@@ -166,6 +167,7 @@ def figures(runs: Sequence[Run]) -> dict[str, Figure]:
         (interatomic_distances, "hr" in present),
         (dihedral_free_energies, dihedral),
         (chain_energies, "chain" in present),
+        (spurious_configurations, "spurious" in present),
         (survival, "stable" in present and any(has_broken(run) for run in runs)),
         (velocity_autocorrelation, "vacf" in present),
         (phases, any(has_phases(run) for run in runs)),

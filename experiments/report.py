@@ -27,6 +27,9 @@ CAPTIONS = {
     "chain_energies": "Energy along the evaluation chains, one panel per run on the same axis. The line is "
     "the median and the band 5–95 % of the chains still running (a spread, not a standard error); thin lines "
     "are the single chains that fall below the spurious threshold (dashed).",
+    "spurious_configurations": "Where the chains fell: of each of the lowest chains the lowest frame, with "
+    "the network's energy relative to the reference mean, after a test frame. Discs are atoms (grey: carbon, "
+    "white: hydrogen, red: oxygen, blue: nitrogen), lines distances as short as a bond's; all at one scale.",
     "survival": "Share of evaluation chains whose bonds are still within the limit (Kaplan-Meier), with "
     "pointwise 95 % confidence bands (exact binomial ones before the first break and after the last); ticks "
     "are chains that were stable to the end of their simulation.",
@@ -102,7 +105,7 @@ def _summary(runs: Sequence[Run], lines: Sequence[str]) -> str:
         kind = {True: "good", False: "bad", None: "unknown"}[stable]
         items.append(f'<li class="{kind}"><strong>{escape(run.label)}</strong>: {escape(text)}</li>')
     paragraphs = "".join(f"<p>{escape(line)}</p>" for line in lines)
-    return f'{paragraphs}<ul class="verdict">{"".join(items)}</ul>'
+    return f'<ul class="verdict">{"".join(items)}</ul>{paragraphs}'
 
 
 def _figures(runs: Sequence[Run]) -> str:
@@ -141,15 +144,15 @@ def write_report(
       config: the configuration as text.
       versions: commit, device, package versions and the like, by name.
       notes: one paragraph each, after the figures.
-      summary: one paragraph each, before the automatic verdicts.
+      summary: one paragraph each, after the automatic verdicts.
 
     Raises:
       ValueError: no run, two with one label, or an incomplete group of curves.
     """
     sections = {
         "Summary": _summary(runs, summary),
-        "Metrics": _metrics_table(runs),
         "Figures": _figures(runs),
+        "Metrics": _metrics_table(runs),
         "Notes": "".join(f"<p>{escape(note)}</p>" for note in notes),
         "Configuration": f"<pre>{escape(config)}</pre>",
         "Versions and environment": _versions(versions),

@@ -21,6 +21,12 @@ GROUPS = {
     "stable": ("stable_time_ps", "stable_broken"),
     "vacf": ("vacf_time_fs", "vacf_model", "vacf_model_stderr"),
     "negatives_energy": ("negatives_energy_network", "negatives_energy_true"),
+    "spurious": (
+        "spurious_positions",
+        "spurious_energy",
+        "spurious_numbers",
+        "spurious_test_positions",
+    ),
     "rmsd": ("negatives_rmsd", "reference_rmsd"),
 }
 """Group of curves -> its keys in curves.npz, all of them or none. Each dihedral is a group besides."""
@@ -112,6 +118,10 @@ def has_group(run: Run, group: str) -> bool:
         fits = len(shapes["chain_energy"]) == 2 and shapes["chain_energy"][1:] == shapes["chain_time_ps"]
     elif group == "stable":
         fits = len(set(shapes.values())) == 1 and len(shapes["stable_broken"]) == 1
+    elif group == "spurious":
+        frames, molecule = shapes["spurious_energy"], (*shapes["spurious_numbers"], 3)
+        fits = len(frames) == 1 and shapes["spurious_positions"] == (*frames, *molecule)
+        fits &= shapes["spurious_test_positions"] == molecule
     elif group == "rmsd":
         fits = all(len(shape) == 1 for shape in shapes.values())
     else:

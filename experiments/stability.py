@@ -19,6 +19,7 @@ from potentials.units import KCAL_PER_MOL
 from samplers import Criterion, Trajectory, make_criterion, never
 
 _RELAXED = 16  # test frames
+_DRAWN = 7  # configurations
 
 
 def bond_criterion(config: ConfigDict, problem: Problem) -> Criterion:
@@ -101,6 +102,27 @@ def stability_metrics(
         "failed_fraction_stderr": float(np.sqrt(failed * (1 - failed) / max(len(finite) - 1, 1))),
         "energy_minimum_ev": float(minimum),
         "reference_energy_minimum_ev": lowest,
+    }
+
+
+def spurious_curves(
+    config: ConfigDict, problem: Problem, trajectory: Trajectory, reference: Distributions
+) -> dict[str, NDArray]:
+    """Of the lowest chains that fell below the threshold, the lowest frame: positions [M, N, 3] in Å and
+    energies [M] in eV relative to the reference mean, with a test frame to compare with; none where no chain
+    fell."""
+    fallen = spurious_frames(config, problem, trajectory, reference) & np.isfinite(trajectory.energies)
+    energies = np.where(fallen & trajectory.alive, trajectory.energies, np.inf)
+    frames = energies.argmin(axis=1)
+    lowest = energies.min(axis=1)
+    chains = [chain for chain in np.argsort(lowest)[:_DRAWN] if np.isfinite(lowest[chain])]
+    if not chains:
+        return {}
+    return {
+        "spurious_positions": np.asarray(trajectory.positions)[chains, frames[chains]],
+        "spurious_energy": lowest[chains] + problem.energy_shift - reference.energy_mean[0],
+        "spurious_numbers": np.asarray(problem.system.numbers),
+        "spurious_test_positions": np.asarray(problem.test.positions[0]),
     }
 
 

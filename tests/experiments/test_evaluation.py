@@ -17,8 +17,14 @@ from experiments.evaluation import (
     run_chains,
     settings_metrics,
 )
-from experiments.runs import load_run, time_label
-from experiments.stability import broken_frames, spurious_frames, stability_metrics, survival_metrics
+from experiments.runs import Run, has_group, load_run, time_label
+from experiments.stability import (
+    broken_frames,
+    spurious_curves,
+    spurious_frames,
+    stability_metrics,
+    survival_metrics,
+)
 from experiments.verdicts import verdict
 from objectives import Batch
 from potentials import from_energy, scale_shift
@@ -75,6 +81,29 @@ def test_a_frame_that_is_not_finite_is_spurious_even_where_alive(value):
     energies[1, 1] = value
     found = spurious_frames(small(), *_with(chains(energies)))
     assert found.tolist() == [[False] * 3, [False, True, False]]
+
+
+def test_the_lowest_frames_of_fallen_chains_are_kept_to_be_drawn():
+    problem, reference = small_problem()
+    energies = np.zeros((12, 6))
+    depths = {3: 5.0, 7: 2.0, 11: 9.0}
+    for chain, depth in depths.items():
+        energies[chain, 2] = threshold() - depth / 2
+        energies[chain, chain % 6] = threshold() - depth  # in frames 3, 1 and 5
+    energies[5, 4] = -np.inf  # spurious, and nothing to draw
+    alive = np.ones(energies.shape, bool)
+    alive[6, 3:], energies[6, 3:] = False, threshold() - 20
+    trajectory = chains(energies, alive)
+    curves = spurious_curves(small(), problem, trajectory, reference)
+    offset = problem.energy_shift - reference.energy_mean[0]
+    depth = threshold() - np.array([9, 5, 2]) + offset
+    np.testing.assert_allclose(curves["spurious_energy"], depth, rtol=1e-5)
+    expected = [trajectory.positions[chain, frame] for chain, frame in ((11, 5), (3, 3), (7, 1))]
+    np.testing.assert_array_equal(curves["spurious_positions"], expected)
+    assert has_group(Run("x", {}, curves, {}), "spurious")
+    many = spurious_curves(small(), problem, chains(np.full((12, 6), threshold() - 1)), reference)
+    assert many["spurious_positions"].shape == (7, 9, 3)
+    assert spurious_curves(small(), problem, chains(np.zeros((3, 4))), reference) == {}
 
 
 def test_stability_of_troubled_chains(troubled):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
+import subprocess
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -99,9 +103,9 @@ def test_page_holds_everything_in_order(runs, tmp_path):
         versions={"commit": "abc123", "device": "cpu", "jax": "0.10.2"},
     )
     expected = (
-        "Ethanol at 500 K", "Summary", "What was asked.", "NOT safe to sample", "no spurious frame",
-        "Metrics", "energy_mae_mev", "Figures", "Distribution of interatomic distances",
-        "Energy along the evaluation", "Notes", "A note on the reference.", "Configuration",
+        "Ethanol at 500 K", "Summary", "NOT safe to sample", "no spurious frame", "What was asked.",
+        "Figures", "Distribution of interatomic distances", "Energy along the evaluation",
+        "Metrics", "energy_mae_mev", "Notes", "A note on the reference.", "Configuration",
         "objective: crmse\nsteps: 600", "Versions", "abc123",
     )  # fmt: skip
     body = page.text[page.text.index("Ethanol at 500 K", page.text.index("figcaption")) :]
@@ -201,3 +205,58 @@ def test_no_runs_or_one_label_twice_is_an_error(runs, tmp_path):
         with pytest.raises(ValueError, match="label"):
             _write(tmp_path / "report.html", wrong)
     assert not list(tmp_path.iterdir())
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+WIDTHS = (375, 1280)  # a phone, a desktop
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+def test_in_a_browser_nothing_overflows_and_every_figure_is_seen(tmp_path):
+    """At each width the page needs no sideways scrolling, and its figures are loaded and not cut."""
+    runs = [_run("MSE " + "long " * 20, BROKEN), _run("CRMSE", SAFE, 1)]
+    path = report.write_report(
+        runs,
+        tmp_path / "r.html",
+        title="A title",
+        config="x: " + "y" * 300,
+        versions={},
+        notes=["n"],
+        summary=[],
+    )
+    page = escape(path.read_text(encoding="utf-8"))
+    frames = (
+        f'<iframe style="width:{width}px;height:800px;border:0" srcdoc="{page}"></iframe>' for width in WIDTHS
+    )
+    (tmp_path / "frames.html").write_text(
+        f"""<!doctype html><meta charset="utf-8">{"".join(frames)}<pre id="found"></pre><script>
+        addEventListener("load", () => {{
+          const frames = [...document.querySelectorAll("iframe")];
+          document.getElementById("found").textContent = JSON.stringify(frames.map(
+            (frame) => {{
+              const page = frame.contentDocument;
+              return {{ width: frame.clientWidth, needed: page.documentElement.scrollWidth,
+                headings: [...page.querySelectorAll("h2")].map((h) => h.textContent),
+                images: [...page.images].map((i) => [i.naturalWidth, i.clientWidth]) }};
+            }}))
+        }})</script>""",
+        encoding="utf-8",
+    )
+    flags = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        f"--disable-component-update --disable-sync --user-data-dir={tmp_path / 'profile'} "
+        "--virtual-time-budget=10000 --dump-dom"
+    )
+    done = subprocess.run(
+        [CHROMIUM, *flags.split(), f"file://{tmp_path / 'frames.html'}"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    found = json.loads(unescape(re.search(r'id="found">([^<]+)<', done.stdout)[1]))
+    assert [frame["width"] for frame in found] == list(WIDTHS)
+    for frame in found:
+        assert frame["needed"] <= frame["width"]
+        assert frame["headings"][:3] == ["Summary", "Figures", "Metrics"]
+        assert len(frame["images"]) == 2
+        assert all(0 < shown <= frame["width"] and natural > 0 for natural, shown in frame["images"])
