@@ -135,6 +135,16 @@ def provenance() -> dict[str, str]:
     return record
 
 
+def log_provenance(seed: int) -> None:
+    """One line of what decides the numbers: code, device, precision, seed."""
+    found = provenance()
+    LOG.info(
+        "boltzfit %s, commit %s; jax %s on %s, matmul precision %s; seed %d",
+        *(found[key] for key in ("boltzfit", "commit", "jax", "device", "matmul precision")),
+        seed,
+    )
+
+
 def _commit() -> str:
     root = Path(__file__).resolve().parent.parent
     try:

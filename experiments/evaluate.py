@@ -54,6 +54,7 @@ def main() -> None:
             change(config, assignment)
         problem = prepare_evaluation(config, workdir)
         params = load_params(workdir, problem)
+    binary.log_provenance(config.evaluation.seed)
     bar = tqdm(total=config.evaluation.n_steps, unit="step", unit_scale=True, desc=str(workdir))
     metrics = evaluate_run(
         config, problem, params, workdir, output=OUTPUT.value, progress=lambda w: _show(bar, w.step)

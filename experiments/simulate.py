@@ -78,6 +78,7 @@ def main() -> None:
         params = load_params(workdir, problem)
         settings["weights"] = _digest(params)
         sampler, fresh = start_chains(config, problem, params)
+    binary.log_provenance(SEED.value)
     with sole_writer(output):
         with binary.reading_input():
             progress = restore(output, files, settings, fresh)

@@ -174,6 +174,7 @@ def _train(
     workdir: Path,
     progress: Callable[[dict[str, float]], None] | None,
 ) -> TrainState:
+    binary.log_provenance(config.seed)
     with binary.reading_input():
         check_data(workdir, problem)
     if not (workdir / DIGEST).exists():
