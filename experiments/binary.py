@@ -6,6 +6,7 @@ import errno
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import subprocess
 import sys
@@ -39,10 +40,7 @@ _GAINED = {
     "evaluation.vacf_lags": 0,
 }
 
-# What a full disk, a quota, a read-only folder or a failing device raises.
-_UNWRITABLE = {
-    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO")
-}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 LOG = logging.getLogger("boltzfit")
 """Progress of the binaries, on stderr; the libraries' own chatter stays out of it."""
@@ -92,8 +90,8 @@ def _guarded(main: Callable[[], None]) -> None:
     except InputError as error:
         _fail(error)
     except OSError as error:
-        if error.errno not in _UNWRITABLE:
-            raise
+        if error.filename is None and error.errno not in _FULL:
+            raise  # of neither a file nor a disk
         _fail(error)
 
 
@@ -209,14 +207,14 @@ def complete(record: dict) -> dict:
             filled.setdefault(field, value)
         elif section in filled:
             filled[section] = {field: value} | filled[section]
-    for section in ("stable", "stable_compat"):  # of those objectives alone, and older than no run of theirs
+    for section in ("stable", "stable_compat", "nequip"):  # no run that uses one is older than it
         filled.setdefault(section, json.loads(base.get_config()[section].to_json()))
     return filled
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 

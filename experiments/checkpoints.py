@@ -23,6 +23,10 @@ FORMAT = 1
 _UNREADABLE = (ValueError, OSError, KeyError, TypeError)
 
 
+class LaterFormat(ValueError):
+    """A checkpoint that a later version of boltzfit has written."""
+
+
 class Checkpoints:
     """The checkpoints of one run, under `workdir/checkpoints/<step>`.
 
@@ -61,7 +65,7 @@ class Checkpoints:
         )
         try:
             saved, reason = self._manager.save(int(state.step), args=items), "refused"
-        except _UNREADABLE as error:  # of a full disk too: TensorStore's errors are ValueErrors
+        except (OSError, ValueError) as error:  # TensorStore's, of a full disk too, are ValueErrors
             saved, reason = False, (str(error) or type(error).__name__).splitlines()[0]
         if not saved:
             last = max(self.steps(), default=None)
@@ -129,6 +133,8 @@ class Checkpoints:
                     if record and _digest(found[name]) != record[name]:
                         raise ValueError(f"{name} are not those that were written")
                 return {name: jax.tree.map(jnp.asarray, found[name]) for name in templates}
+            except LaterFormat:
+                raise  # it is not damaged: nothing may be renamed, nor older weights taken for it
             except _UNREADABLE as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 logging.warning("%s/%d: unreadable, passed over: %s", self._folder, step, reason)
@@ -141,14 +147,18 @@ class Checkpoints:
         """What was written beside the items; empty for checkpoints from before there was a record.
 
         Raises:
-          ValueError: a checkpoint of a later format, or a damaged record.
+          LaterFormat: of a later version than this.
+          ValueError: a damaged record.
         """
         folder = self._folder / str(step) / "record"
         if not folder.exists():
             return {}
         record = json.loads((folder / "metadata").read_text(encoding="utf-8"))
-        if record["format"] != FORMAT:
-            raise ValueError(f"of format {record['format']}; this version of boltzfit reads format {FORMAT}")
+        if record["format"] > FORMAT:
+            raise LaterFormat(
+                f"{self._folder}/{step}: of format {record['format']}; "
+                f"this version of boltzfit reads up to {FORMAT}"
+            )
         return record
 
     def close(self) -> None:

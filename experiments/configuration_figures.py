@@ -36,8 +36,8 @@ def spurious_configurations(runs: Sequence[Run]) -> Figure:
         for positions, energy in zip(
             run.curves["spurious_positions"], run.curves["spurious_energy"], strict=True
         ):
-            title = f"{label}{energy:.3g} eV\n({energy / KCAL_PER_MOL:.3g} kcal/mol)".replace("-", "−")
-            pictures.append((title, run.curves["spurious_numbers"], positions))
+            numbers = f"{energy:.3g} eV\n({energy / KCAL_PER_MOL:.3g} kcal/mol)".replace("-", "−")
+            pictures.append((label + numbers, run.curves["spurious_numbers"], positions))
     figure, axes = panels_of(len(pictures), COLUMNS, 1.6)
     turned = [_face_on(positions) for _, _, positions in pictures]
     half = _MARGIN * np.abs(turned[0][:, :2]).max(axis=0) + 1.0

@@ -23,6 +23,7 @@ from experiments.checkpoints import Checkpoints
 from experiments.evaluation import Metrics, evaluate
 from experiments.figures import figures, save
 from experiments.limits import check_limits
+from experiments.locks import sole_writer
 from experiments.negatives import diagnose, read_negatives
 from experiments.problem import Problem, check_data, label_engine, make_problem
 from experiments.reference_statistics import reference_distributions
@@ -142,7 +143,21 @@ def evaluate_run(
     output: str = "eval",
     progress: Any = None,
 ) -> Metrics:
-    """Evaluates and writes `metrics.json` and `curves.npz`; returns the metrics."""
+    """Evaluates and writes `metrics.json` and `curves.npz`; returns the metrics.
+
+    Raises:
+      InputError: another process evaluates into the same folder; before any sampling.
+      OSError: the folder can not be written; likewise.
+    """
+    folder = workdir / output
+    folder.mkdir(parents=True, exist_ok=True)
+    with sole_writer(folder):
+        return _evaluate_run(config, problem, params, workdir, folder, progress)
+
+
+def _evaluate_run(
+    config: ConfigDict, problem: Problem, params: Params, workdir: Path, folder: Path, progress: Any
+) -> Metrics:
     reference = reference_distributions(config, problem)
     result = evaluate(config, problem, params, reference, progress)
     metrics, curves = result.metrics, result.curves
@@ -161,8 +176,6 @@ def evaluate_run(
         curves |= extra
     metrics |= {f"run_{key.replace(' ', '_')}": value for key, value in binary.provenance().items()}
     metrics |= {"objective": config.objective, "dataset": dataset_name(config), "seed": config.seed}
-    folder = workdir / output
-    folder.mkdir(parents=True, exist_ok=True)
     partial = folder / ".curves.partial.npz"
     np.savez_compressed(partial, **curves)
     partial.replace(folder / "curves.npz")

@@ -162,19 +162,33 @@ def figures(runs: Sequence[Run]) -> dict[str, Figure]:
         raise ValueError(f"runs: expected at least one, each with a label of its own, got {labels}")
     present = {group for group in GROUPS if styled(runs, group)}
     dihedral = any(has_group(run, group) for run in runs for group in dihedral_groups(run))
-    wanted: list[tuple[Callable[[Sequence[Run]], Figure], bool]] = [
-        (energy_distributions, "energy" in present),
-        (interatomic_distances, "hr" in present),
-        (dihedral_free_energies, dihedral),
-        (chain_energies, "chain" in present),
-        (spurious_configurations, "spurious" in present),
-        (survival, "stable" in present and any(has_broken(run) for run in runs)),
-        (velocity_autocorrelation, "vacf" in present),
-        (phases, any(has_phases(run) for run in runs)),
-        (training_curves, bool(_log_columns(runs))),
-        (negatives, not present.isdisjoint({"negatives_energy", "rmsd"})),
-    ]
-    return {draw.__name__: draw(runs) for draw, available in wanted if available}
+    available = (
+        "energy" in present,
+        "hr" in present,
+        dihedral,
+        "chain" in present,
+        "spurious" in present,
+        "stable" in present and any(has_broken(run) for run in runs),
+        "vacf" in present,
+        any(has_phases(run) for run in runs),
+        bool(_log_columns(runs)),
+        not present.isdisjoint({"negatives_energy", "rmsd"}),
+    )
+    return {draw.__name__: draw(runs) for draw, wanted in zip(_FIGURES, available, strict=True) if wanted}
+
+
+_FIGURES: tuple[Callable[[Sequence[Run]], Figure], ...] = (
+    energy_distributions,
+    interatomic_distances,
+    dihedral_free_energies,
+    chain_energies,
+    spurious_configurations,
+    survival,
+    velocity_autocorrelation,
+    phases,
+    training_curves,
+    negatives,
+)
 
 
 def png(figure: Figure) -> bytes:
@@ -188,9 +202,13 @@ def png(figure: Figure) -> bytes:
 
 
 def save(figures: Mapping[str, Figure], folder: str | Path) -> list[Path]:
-    """Writes `<name>.png` for each figure and returns the paths."""
+    """Writes `<name>.png` for each figure and returns the paths; those of an earlier time that the runs no
+    longer have data for go."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for draw in _FIGURES:
+        if draw.__name__ not in figures:
+            (folder / f"{draw.__name__}.png").unlink(missing_ok=True)
     paths = [folder / f"{name}.png" for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
         path.write_bytes(png(figure))

@@ -18,7 +18,8 @@ FORCE_RMS_RANGE = (0.05, 20.0)  # eV/Å; molecules at 300 to 1000 K have 0.5 to 
 SPREAD_FACTOR = 5.0  # anharmonicity and soft modes change the spread by less than 2
 NEAR_PAIR = 0.1  # Å, the farthest an atom may move for the trapezoid to hold
 _PAIRS_NEEDED = 10
-_PAIRS_COMPARED = 200
+_COMPARED = 500  # test frames at most
+_ALIKE = 0.1  # the share of them from which on it is worth a warning
 _CHUNK = 2_000_000  # pair distances held at once
 
 
@@ -58,35 +59,33 @@ def shared_frames(one: Frames, other: Frames) -> int:
 
 
 def doubt_neighbours(train: Frames, test: Frames) -> str | None:
-    """Whether frames next to each other in one trajectory lie on both sides of a split, and are alike.
-
-    Alike is: their interatomic distances differ by less than half of what those of test and training
-    frames at random differ by, in the median. Then an error on the test frames says little about others.
-    """
+    """Whether test frames come so soon before or after a training frame of the same trajectory that the two
+    are alike: their interatomic distances differ by less than half of what those of test and training frames
+    at random differ by in the median. Where that holds of a tenth more of the test frames than by chance,
+    their error says little about others."""
     order = np.argsort(train.indices, kind="stable")
     times = train.indices[order]
-    place = np.clip(np.searchsorted(times, test.indices), 1, len(times) - 1) if len(times) > 1 else 0
-    nearest = np.where(
-        np.abs(times[place - 1] - test.indices) <= np.abs(times[place] - test.indices), place - 1, place
-    )
-    rows = np.flatnonzero(np.abs(times[nearest] - test.indices) == 1)
-    if len(rows) < _PAIRS_NEEDED:
-        return None
-    count, rows = len(rows), rows[:: -(-len(rows) // _PAIRS_COMPARED)]
-    beside = _distances(train.take(order[nearest[rows]]))
-    far = _distances(train.take(np.random.default_rng(0).permutation(len(times))[: len(rows)]))
-    own = _distances(test.take(rows))
-    near_by, at_random = (
-        float(np.median(np.sqrt(np.mean(np.square(own[: len(other)] - other), axis=1))))
-        for other in (beside, far)
-    )
-    if near_by > 0.5 * at_random:
+    after = np.clip(np.searchsorted(times, test.indices), 0, len(times) - 1)
+    before = np.maximum(after - 1, 0)
+    sooner = np.abs(times[before] - test.indices) <= np.abs(times[after] - test.indices)
+    rows = np.linspace(0, len(test.indices) - 1, min(len(test.indices), _COMPARED)).astype(int)
+    beside = train.take(order[np.where(sooner, before, after)[rows]])
+    at_random = train.take(np.random.default_rng(0).integers(len(times), size=len(rows)))
+    near_by, far = (_difference(test.take(rows), other) for other in (beside, at_random))
+    half = 0.5 * np.median(far)
+    alike = float(np.mean(near_by < half) - np.mean(far < half))
+    if alike <= _ALIKE:
         return None
     return (
-        f"{count} of {len(test.indices)} test frames lie next to a training frame in the trajectory and are"
-        f" like it (distances differ by {near_by:.2g} Å, at random by {at_random:.2g} Å): their"
-        " error says little about other frames; expected dataset.split=blocks"
+        f"{100 * alike:.0f} % of the test frames come so soon before or after a training frame that they are"
+        " like it, and their error says little about other frames; expected dataset.split=blocks and a"
+        " dataset.test"
     )
+
+
+def _difference(one: Frames, other: Frames) -> NDArray[np.float64]:
+    """[F]: RMS difference of the interatomic distances of each pair of frames, Å."""
+    return np.sqrt(np.mean(np.square(_distances(one) - _distances(other)), axis=1))
 
 
 def _distances(frames: Frames) -> NDArray[np.float64]:

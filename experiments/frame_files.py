@@ -26,18 +26,23 @@ from ase import Atoms
 from ase.io.formats import UnknownFileTypeError
 from numpy.typing import NDArray
 
-from experiments.frames import Frames, energy_scale, force_scale, length_scale
+from experiments.frames import (
+    MD17_KEYS,
+    RMD17_KEYS,
+    Frames,
+    energy_scale,
+    force_scale,
+    length_scale,
+)
 from experiments.hdf5_files import is_hdf5, read_hdf5
 
 SECTIONS = ("train", "validation", "test")
 # The keys of each npz format in the order numbers, positions, energies, forces.
-_RMD17_KEYS = ("nuclear_charges", "coords", "energies", "forces")
 _ORIGINAL_KEYS = ("nuclear_charges", "coords", "old_energies", "old_forces")
-_MD17_KEYS = ("z", "R", "E", "F")
 _PACKAGE_KEYS = ("numbers", *(f"{s}_{k}" for s in SECTIONS for k in ("positions", "energies", "forces")))
 # What ASE's many readers raise on files that are not theirs.
 _ASE_ERRORS = (UnknownFileTypeError, ValueError, LookupError, OSError, StopIteration, RuntimeError)
-_NPZ_FORMATS = {"rMD17": _RMD17_KEYS, "MD17": _MD17_KEYS, "boltzfit": _PACKAGE_KEYS}
+_NPZ_FORMATS = {"rMD17": RMD17_KEYS, "MD17": MD17_KEYS, "boltzfit": _PACKAGE_KEYS}
 
 
 def read_frames(
@@ -83,8 +88,10 @@ def read_frames(
         raise ValueError(f"{path}: labels '{labels}' are asked for, which only rMD17's npz files hold")
     elif is_hdf5(path):
         found = read_hdf5(path, group)
-        frames = _frames(path, found.arrays, found.keys)
+        frames = _with_indices(path, _frames(path, found.arrays, found.keys), found.arrays)
         energy_default, length_default = found.energy_unit, found.length_unit
+        if not (energy_unit or length_unit):
+            force_unit = force_unit or found.force_unit
     else:
         frames, energy_default, length_default = _read_ase(path)
     energy = energy_unit or energy_default
@@ -161,7 +168,7 @@ def _read_npz(path: Path, labels: str) -> tuple[Frames, str, str]:
     keys = _npz_format(path)
     if labels not in ("", "original"):
         raise ValueError(f"dataset.labels is '{labels}'; expected 'original' or an empty string")
-    if labels and keys != _RMD17_KEYS:
+    if labels and keys != RMD17_KEYS:
         raise ValueError(f"{path}: labels '{labels}' are asked for, which only rMD17's npz files hold")
     if labels:
         keys = _ORIGINAL_KEYS
@@ -174,12 +181,17 @@ def _read_npz(path: Path, labels: str) -> tuple[Frames, str, str]:
         joined = [np.concatenate([section[field] for section in sections]) for field in (1, 2, 3)]
         return Frames(sections[0].numbers, *joined, indices=np.arange(len(joined[1]))), "eV", "angstrom"
     frames = _frames(path, arrays, keys)
-    if keys in (_RMD17_KEYS, _ORIGINAL_KEYS):
-        if "old_indices" in arrays:
-            _require_shape(path, "old_indices", arrays["old_indices"], frames.energies.shape)
-            frames = frames._replace(indices=arrays["old_indices"].astype(np.int64))
-        return frames, "kcal/mol", "angstrom"
+    if keys in (RMD17_KEYS, _ORIGINAL_KEYS):
+        return _with_indices(path, frames, arrays), "kcal/mol", "angstrom"
     return frames, _text(arrays.get("e_unit"), "kcal/mol"), _text(arrays.get("r_unit"), "angstrom")
+
+
+def _with_indices(path: Path, frames: Frames, arrays: Mapping[str, NDArray]) -> Frames:
+    """The frames with rMD17's `old_indices`, where they are there, for the rows of the file."""
+    if "old_indices" not in arrays:
+        return frames
+    _require_shape(path, "old_indices", arrays["old_indices"], frames.energies.shape)
+    return frames._replace(indices=arrays["old_indices"].astype(np.int64))
 
 
 def _text(value: NDArray | None, default: str) -> str:

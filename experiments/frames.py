@@ -22,6 +22,11 @@ LENGTH_UNITS = {"angstrom": 1.0, "bohr": 0.529177210903}
 _SPELLINGS = {"ang": "angstrom", "å": "angstrom", "ha": "hartree"}
 
 
+# Arrays of two npz formats, which HDF5 files may hold too: numbers, positions, energies, forces.
+RMD17_KEYS = ("nuclear_charges", "coords", "energies", "forces")
+MD17_KEYS = ("z", "R", "E", "F")
+
+
 class Frames(NamedTuple):
     """Frames of one molecule, with labels."""
 

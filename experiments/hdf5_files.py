@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.frames import MD17_KEYS, RMD17_KEYS
+
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -30,18 +32,23 @@ LAYOUTS = {
     "SPICE": Layout(
         ("atomic_numbers", "conformations", "dft_total_energy", "dft_total_gradient"), "hartree", "bohr", True
     ),
-    "MD17": Layout(("z", "R", "E", "F"), "kcal/mol", "angstrom", False),
-    "rMD17": Layout(("nuclear_charges", "coords", "energies", "forces"), "kcal/mol", "angstrom", False),
+    "MD17": Layout(MD17_KEYS, "kcal/mol", "angstrom", False),
+    "rMD17": Layout(RMD17_KEYS, "kcal/mol", "angstrom", False),
 }
+_OPTIONAL = "old_indices"
+# What h5py raises on damaged files.
+_UNREADABLE = (OSError, KeyError, RuntimeError, TypeError, AttributeError)
 
 
 class Hdf5Frames(NamedTuple):
-    """Arrays of one molecule under the file's own names, their order, and the file's units."""
+    """Arrays of one molecule under the file's own names, `old_indices` among them where it is there; the
+    names of the four in their order, and the file's units."""
 
     arrays: dict[str, NDArray]
-    keys: tuple[str, ...]
+    keys: tuple[str, str, str, str]
     energy_unit: str
     length_unit: str
+    force_unit: str
 
 
 def is_hdf5(path: Path) -> bool:
@@ -59,7 +66,7 @@ def read_hdf5(path: Path, group: str = "") -> Hdf5Frames:
 
     Raises:
       ImportError: h5py is not installed.
-      ValueError: no such group, several to choose from, a missing array, or units at odds.
+      ValueError: no such group, several to choose from, a missing array, or a damaged file.
     """
     try:
         import h5py
@@ -67,34 +74,36 @@ def read_hdf5(path: Path, group: str = "") -> Hdf5Frames:
         raise ImportError(f"{path}: HDF5 needs h5py: pip install 'boltzfit[hdf5]'") from error
     try:
         with h5py.File(path, "r") as file:
-            node = _group(path, file, group, h5py.Group)
-            name, layout = _layout(path, node)
-            arrays = {key: np.asarray(node[key]) for key in layout.keys}
-            units = {key: _text(node[key].attrs.get("units", "")) for key in layout.keys}
-    except OSError as error:
+            groups = [name for name, node in file.items() if isinstance(node, h5py.Group)]
+            node = file if not group and _layout(file) else _molecule(path, file, groups, group)
+            name = _layout(node)
+            if not name:
+                raise ValueError(f"{path}: {_missing(node)}")
+            layout = LAYOUTS[name]
+            names = [*layout.keys, *({_OPTIONAL} & set(node))]
+            arrays = {key: np.asarray(node[key][()]) for key in names}
+            units = [_text(node[key].attrs.get("units", "")) for key in layout.keys]
+    except _UNREADABLE as error:
         raise ValueError(f"{path}: no readable HDF5 file ({error})") from error
-    _, positions, energies, forces = layout.keys
-    energy = units[energies] or layout.energy_unit
-    length = units[positions] or layout.length_unit
-    if units[forces] and units[forces] != f"{energy}/{length}":
-        raise ValueError(
-            f"{path}: {name} array '{forces}' is in {units[forces]}; expected {energy}/{length}, the units"
-            " of the energies and positions"
-        )
+    _, length, energy, force = units
     if layout.gradient:
-        arrays[forces] = -arrays[forces]
-    return Hdf5Frames(arrays, layout.keys, energy, length)
+        arrays[layout.keys[3]] = -arrays[layout.keys[3]]
+    energy, length = energy or layout.energy_unit, length or layout.length_unit
+    return Hdf5Frames(arrays, layout.keys, energy, length, force or f"{energy}/{length}")
 
 
-def _group(path: Path, file: Any, group: str, kind: type) -> Any:
-    groups = [name for name, node in file.items() if isinstance(node, kind)]
-    if group:
-        if group not in groups:
-            raise ValueError(f"{path}: no group '{group}'; {_some(groups)}")
-        return file[group]
-    if len(groups) > 1:
+def _layout(node: Mapping[str, Any]) -> str:
+    """The layout all of whose arrays are there; empty for none."""
+    return next((name for name, layout in LAYOUTS.items() if set(layout.keys) <= set(node)), "")
+
+
+def _molecule(path: Path, file: Mapping[str, Any], groups: list[str], group: str) -> Mapping[str, Any]:
+    """The group asked for, or the only one."""
+    if group and group not in groups:
+        raise ValueError(f"{path}: no group '{group}'; {_some(groups)}")
+    if not group and len(groups) > 1:
         raise ValueError(f"{path}: several molecules; expected dataset.group to name one: {_some(groups)}")
-    return file[groups[0]] if groups else file
+    return file[group or groups[0]] if groups else file
 
 
 def _some(groups: list[str]) -> str:
@@ -102,15 +111,13 @@ def _some(groups: list[str]) -> str:
     return f"{len(groups)} there: {shown}{', …' if len(groups) > 8 else ''}"
 
 
-def _layout(path: Path, node: Mapping[str, Any]) -> tuple[str, Layout]:
-    found = {name: sum(key in node for key in layout.keys) for name, layout in LAYOUTS.items()}
-    best = max(found, key=found.__getitem__)
-    missing = [key for key in LAYOUTS[best].keys if key not in node]
-    if not found[best] or missing:
-        known = "; ".join(f"{name}: {', '.join(layout.keys)}" for name, layout in LAYOUTS.items())
-        what = f"key '{missing[0]}' is missing" if found[best] else "of no known layout"
-        raise ValueError(f"{path}: {what} (found: {', '.join(node) or 'none'}; expected {known})")
-    return best, LAYOUTS[best]
+def _missing(node: Mapping[str, Any]) -> str:
+    """What lacks of the layout that comes nearest."""
+    best = max(LAYOUTS, key=lambda name: sum(key in node for key in LAYOUTS[name].keys))
+    lacking = [key for key in LAYOUTS[best].keys if key not in node]
+    known = "; ".join(f"{name}: {', '.join(layout.keys)}" for name, layout in LAYOUTS.items())
+    what = f"key '{lacking[0]}' is missing" if len(lacking) < 4 else "of no known layout"
+    return f"{what} (found: {', '.join(node) or 'none'}; expected {known})"
 
 
 def _text(value: Any) -> str:

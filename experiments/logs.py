@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,9 @@ class TrainingLog:
     def __init__(self, path: Path, upto: int):
         """Args: path: the file; upto: the step from which the run goes on."""
         self._path = path
-        # Not tensorboardX's SummaryWriter: on a full disk its thread dies and the next event waits for ever.
-        folder = path.parent / "tensorboard"
-        folder.mkdir(exist_ok=True)
-        self._events = EventsWriter(str(folder / "events"), f".{os.getpid()}.{upto}")
-        start = SessionLog(status=SessionLog.START)  # hides what earlier files say of later steps
-        self._events.write_event(Event(wall_time=time.time(), step=upto + 1, session_log=start))
+        self._upto = upto
         self._rows: list[dict[str, Any]] = []
+        self._events: EventsWriter | None = None
         if path.exists() and upto:
             with path.open(newline="") as file:
                 self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= upto]
@@ -44,15 +41,39 @@ class TrainingLog:
             writer.writeheader()
             writer.writerows(self._rows)
         partial.replace(self._path)
-        for name, value in row.items():
-            if name != "step" and np.isfinite(value):
-                event = Event(wall_time=time.time(), step=int(row["step"]), summary=scalar(name, value))
-                self._events.write_event(event)
+        if self._events is None:
+            self._events = self._open()
+        self._add(self._events, row)
         self._events.flush()
 
+    def _open(self) -> EventsWriter:
+        """A file of events, which hides what earlier ones say of steps after `upto`; the first has the rows
+        that there were before."""
+        # Not tensorboardX's SummaryWriter: on a full disk its thread dies and the next event waits for ever.
+        folder = self._path.parent / "tensorboard"
+        begun = folder.exists()
+        folder.mkdir(exist_ok=True)
+        events = EventsWriter(str(folder / "events"), f".{os.getpid()}.{self._upto}")
+        if begun:
+            start = SessionLog(status=SessionLog.START)
+            events.write_event(Event(wall_time=time.time(), step=self._upto + 1, session_log=start))
+        else:
+            for row in self._rows[:-1]:
+                self._add(events, row)
+        return events
+
+    @staticmethod
+    def _add(events: EventsWriter, row: Mapping[str, Any]) -> None:
+        for name, text in row.items():
+            value = float(text or "nan") if isinstance(text, str) else text
+            if name != "step" and np.isfinite(value):
+                summary = scalar(name, value)
+                events.write_event(Event(wall_time=time.time(), step=int(row["step"]), summary=summary))
+
     def close(self) -> None:
-        """Ends the file of events."""
-        self._events.close()
+        """Ends the file of events, where one was begun."""
+        if self._events is not None:
+            self._events.close()
 
 
 class NegativesLog:

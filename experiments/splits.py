@@ -79,17 +79,18 @@ def strided_rows(sizes: tuple[int, int, int], counts: Counts, source: str) -> Ro
 
 
 def block_rows(frames: int, counts: Counts, source: str) -> Rows:
-    """Three stretches of a trajectory, in its order: training, validation, test.
-
-    Where a test of 'all' is asked for, training and validation are the first frames and test the rest;
-    otherwise the stretches are as long as the counts say in proportion, with evenly spaced rows of each.
+    """Evenly spaced rows of three stretches of a trajectory, in its order: training, validation, test. The
+    stretches are as long as the counts say in proportion.
 
     Raises:
-      ValueError: as of `random_rows`.
+      ValueError: no count for the test, without which there is no proportion, or more rows than there are.
     """
-    _require_enough(frames, counts, source)
     if not counts.test:
-        return Rows(*np.split(np.arange(frames), np.cumsum(counts[:2])))
+        raise ValueError(
+            f"{source}: dataset.split is 'blocks' and dataset.test 0; expected the number of test frames, by"
+            " which the trajectory is divided"
+        )
+    _require_enough(frames, counts, source)
     ends = np.cumsum([0, *counts]) * frames // sum(counts)
     # A stretch is never shorter than its count, so that rounding can not make two rows fall together.
     return Rows(

@@ -164,6 +164,7 @@ def train(
       OSError: no room, or no leave, to write; the checkpoints before that stay.
     """
     with sole_writer(workdir):
+        binary.claim_workdir(str(workdir), config)  # once more: another may have come first
         return _train(config, problem, objective, workdir, progress)
 
 

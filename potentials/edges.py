@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 
 
 class Edges(NamedTuple):
@@ -58,6 +59,12 @@ def dense_edges(n_atoms: int) -> Callable[[Array], Edges]:
         return Edges(safe_norm(positions[first] - positions[second]), sum_neighbours)
 
     return edges
+
+
+def directed_pairs(n_atoms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(senders, receivers) [N(N−1)] of all ordered pairs of different atoms, receiver by receiver."""
+    receivers, senders = np.nonzero(~np.eye(n_atoms, dtype=bool))
+    return senders, receivers
 
 
 def safe_norm(vectors: Array) -> Array:

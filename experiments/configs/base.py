@@ -9,7 +9,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of initial weights, batches, chains and evaluation
     config.objective = "mse"  # mse | crmse | contrastive | stable | stable_compat
-    config.potential = "schnet"
+    config.potential = "schnet"  # schnet | nequip
     config.init_from = ""  # workdir whose params and optimiser moments post-training starts from
     # File of a published PyTorch Geometric SchNet to start pre-training from, which may then be of 0 updates.
     config.weights = ""
@@ -39,6 +39,14 @@ def get_config() -> ConfigDict:
     config.schnet.n_interactions = 3
     config.schnet.n_gaussians = 25
     config.schnet.cutoff = 5.0  # Å
+    config.nequip = ConfigDict()
+    config.nequip.n_features = 32  # channels of each l, and of each parity
+    config.nequip.l_max = 1
+    config.nequip.parity = True
+    config.nequip.n_layers = 4
+    config.nequip.n_bessel = 8
+    config.nequip.n_radial = 64
+    config.nequip.cutoff = 5.0  # Å
     config.zbl = ConfigDict()
     config.zbl.enabled = False  # a short-range repulsive prior under the network
     config.zbl.reach = 0.8  # of bonded pairs, in sums of covalent radii; below any sampled bond

@@ -29,6 +29,16 @@ def harmonic(count: int, temperature: float = 500.0, seed: int = 0, step: float 
     return Frames(NUMBERS, REST + moves, energies, -STIFFNESS * moves, np.arange(count))
 
 
+def slow_harmonic(count: int, memory: float) -> Frames:
+    """Boltzmann frames of the same energy, each correlated with the one before it by `memory`."""
+    noise = harmonic(count).positions - REST
+    moves = noise.copy()
+    for row in range(1, count):
+        moves[row] = memory * moves[row - 1] + np.sqrt(1 - memory**2) * noise[row]
+    energies = -2000.0 + 0.5 * STIFFNESS * np.sum(moves**2, axis=(1, 2))
+    return Frames(NUMBERS, REST + moves, energies, -STIFFNESS * moves, np.arange(count))
+
+
 def rmd17_arrays(frames: Frames) -> dict[str, np.ndarray]:
     return {
         "nuclear_charges": frames.numbers.astype(np.uint8),

@@ -259,7 +259,7 @@ CASES = (
     other("operand", "train", "unexpected argument 'W'", "W"),
     other("no_workdir", "train", "--workdir is not set"),
     # Workdirs and outputs.
-    train("workdir_is_a_file", "W", also(npz(), text("W", "mine"))),
+    train("workdir_is_a_file", "File exists: 'W'", also(npz(), text("W", "mine"))),
     train("damaged_record", "W/config.json: expected the JSON", run_of('{"seed": ')),
     train("listed_record", "W/config.json: expected the JSON of a configuration, got list", run_of("[1]")),
     train("another_run", "W holds a run of another configuration: ", run_of('{"seed": 7}')),

@@ -3,10 +3,10 @@
 Each time nothing is lost beyond the last interval, and the numbers after it are those of an unbroken run.
 """
 
+import itertools
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +55,7 @@ def unbroken(tmp_path_factory):
 
 def copy_of(workdir, path):
     subprocess.run(["cp", "-r", str(workdir), str(path)], check=True)
+    (path / ".lock").unlink(missing_ok=True)
     return path
 
 
@@ -130,30 +131,33 @@ def test_flipped_bits_are_never_taken_for_weights(unbroken, tmp_path):
     assert passed_over
 
 
-def test_weights_that_were_exchanged_are_told_by_the_digest(unbroken, tmp_path):
+@pytest.mark.parametrize("item", ["weights", "progress"])
+def test_items_that_were_exchanged_are_told_by_the_digest(unbroken, tmp_path, item):
     """Whole files of another step: nothing in them is damaged, and they are not what was written."""
     workdir = copy_of(unbroken[0], tmp_path / "run")
     newest, before = (workdir / "checkpoints" / step for step in ("40", "30"))
-    subprocess.run(["rm", "-r", str(newest / "weights")], check=True)
-    copy_of(before / "weights", newest / "weights")
+    subprocess.run(["rm", "-r", str(newest / item)], check=True)
+    copy_of(before / item, newest / item)
     assert_same(run(workdir).params, unbroken[1].params)
     assert (workdir / "checkpoints" / "unreadable_40").is_dir()
 
 
 def test_a_checkpoint_of_a_later_format_and_one_of_before_there_was_a_record(unbroken, tmp_path):
     workdir = copy_of(unbroken[0], tmp_path / "run")
+    problem, _ = prepare(small(**SETTINGS))
     before = set(workdir.rglob("*"))
-    records = list(workdir.glob("checkpoints/*/record/metadata"))
-    assert len(records) == 3
-    for record in records:
-        written = json.loads(record.read_text())
-        assert written["format"] == FORMAT
-        record.write_text(json.dumps(written | {"format": FORMAT + 1}))
-    with pytest.raises(binary.InputError, match=f"of format {FORMAT + 1}; this version of boltzfit reads"):
+    record = workdir / "checkpoints" / "40" / "record" / "metadata"
+    written = json.loads(record.read_text())
+    assert written["format"] == FORMAT
+    record.write_text(json.dumps(written | {"format": FORMAT + 1}))
+    words = rf"checkpoints/40: of format {FORMAT + 1}; this version of boltzfit reads up to {FORMAT}"
+    with pytest.raises(binary.InputError, match=words):
         run(workdir)
-    assert before == set(workdir.rglob("*"))
-    for record in records:
-        subprocess.run(["rm", "-r", str(record.parent)], check=True)
+    with pytest.raises(ValueError, match=words):  # the older ones are not taken for it
+        load_params(workdir, problem)
+    assert before == set(workdir.rglob("*")) - {workdir / ".lock"}
+    for folder in workdir.glob("checkpoints/*/record"):
+        subprocess.run(["rm", "-r", str(folder)], check=True)
     assert_same(run(workdir).params, unbroken[1].params)
 
 
@@ -166,9 +170,9 @@ def test_half_a_checkpoint_is_no_checkpoint(unbroken, tmp_path):
     assert_same(run(workdir).params, unbroken[1].params)
 
 
-def test_a_second_process_is_refused_and_a_killed_one_leaves_no_lock(unbroken, tmp_path):
+def test_a_second_process_is_refused_and_a_killed_one_holds_nothing(unbroken, tmp_path):
     workdir = copy_of(unbroken[0], tmp_path / "run")
-    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*")}
+    before = set(workdir.rglob("*"))
     program = (
         "import sys, time; from pathlib import Path; from experiments.locks import sole_writer\n"
         "with sole_writer(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
@@ -176,15 +180,52 @@ def test_a_second_process_is_refused_and_a_killed_one_leaves_no_lock(unbroken, t
     holder = subprocess.Popen(
         [sys.executable, "-c", program, str(workdir)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
-    assert holder.stdout.readline() == "held\n"
-    with pytest.raises(binary.InputError, match=rf"run: process {holder.pid} on .* is writing to it"):
-        run(workdir)
-    now = {p: p.stat().st_mtime_ns for p in before if p != workdir}
-    assert now.items() <= before.items()
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(binary.InputError, match=rf"run: process {holder.pid} on .* is writing to it"):
+            run(workdir)
+        assert set(workdir.rglob("*")) - before == {workdir / ".lock"}
+    finally:
+        holder.kill()
+        holder.wait()
     assert_same(run(workdir).params, unbroken[1].params)
-    assert not (workdir / ".lock").exists()
+
+
+def test_many_processes_never_hold_one_lock_at_once(tmp_path):
+    """Each notes when it began and ended its turn; no two turns overlap."""
+    program = (
+        "import sys, time; from pathlib import Path; from experiments import binary\n"
+        "from experiments.locks import sole_writer\n"
+        "path, end, turns = Path(sys.argv[1]), time.monotonic() + 3, []\n"
+        "while time.monotonic() < end:\n"
+        "    try:\n"
+        "        with sole_writer(path):\n"
+        "            begun = time.monotonic(); time.sleep(0.001); turns.append((begun, time.monotonic()))\n"
+        "    except binary.InputError: pass\n"
+        "print(turns)"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path)]
+    processes = [
+        subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    turns = []
+    for process in processes:
+        said, complaints = process.communicate(timeout=120)
+        assert process.returncode == 0 and not complaints
+        turns += eval(said)
+    turns.sort()
+    assert len(turns) > 20
+    assert all(end <= begun for (_, end), (begun, _) in itertools.pairwise(turns))
+
+
+def test_two_starts_with_other_settings_can_not_share_a_workdir(unbroken, tmp_path):
+    """The second claims the folder before the first has written its record, and finds it with the lock."""
+    workdir = copy_of(unbroken[0], tmp_path / "run")
+    config = small(**SETTINGS, seed=7)
+    problem, objective = prepare(config)
+    with pytest.raises(binary.InputError, match="another configuration: seed is 0 there and 7 here"):
+        train(config, problem, objective, workdir)
 
 
 def test_a_trajectory_is_locked_beside_itself(tmp_path):
@@ -197,20 +238,20 @@ def test_a_trajectory_is_locked_beside_itself(tmp_path):
             sole_writer(tmp_path / "a.extxyz"),
         ):
             pass
-    assert not list(tmp_path.iterdir())
 
 
-def drill(arguments, folder_of, same, kills=20):
+def drill(arguments, folder_of, same, begun, kills=20):
     """Starts a command again and again and kills it at random moments.
 
     Args:
       arguments: of the command, given its folder.
       folder_of: the folder of attempt i.
       same: checks the folder of an attempt that has come to its end.
+      begun: whether there is something in a folder that a run goes on from.
       kills: how many.
     """
     rng = np.random.default_rng(0)
-    killed = attempt = 0
+    killed = attempt = under_way = 0
     while killed < kills:
         process = subprocess.Popen(
             arguments(folder_of(attempt)),
@@ -220,7 +261,7 @@ def drill(arguments, folder_of, same, kills=20):
             text=True,
         )
         try:
-            _, said = process.communicate(timeout=rng.uniform(1.0, 20.0))
+            _, said = process.communicate(timeout=rng.uniform(1.0, 30.0))
             assert process.returncode == 0, said
             same(folder_of(attempt))
             attempt += 1
@@ -228,6 +269,8 @@ def drill(arguments, folder_of, same, kills=20):
             process.kill()
             process.communicate()
             killed += 1
+            under_way += begun(folder_of(attempt))
+    assert under_way >= kills // 4, "kills that came before the first checkpoint show little"
     subprocess.run(arguments(folder_of(attempt)), cwd=ROOT, check=True, capture_output=True)
     same(folder_of(attempt))
 
@@ -256,7 +299,10 @@ def test_training_killed_at_twenty_random_moments(unbroken, tmp_path):
             with np.load(whole / "negatives.npz") as one, np.load(workdir / "negatives.npz") as other:
                 np.testing.assert_array_equal(one[name], other[name])
 
-    drill(arguments, lambda attempt: tmp_path / f"broken_{attempt}", same)
+    def begun(workdir):
+        return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+
+    drill(arguments, lambda attempt: tmp_path / f"broken_{attempt}", same, begun)
 
 
 def flattened(config):
@@ -294,4 +340,7 @@ def test_simulation_killed_at_twenty_random_moments(unbroken, tmp_path, suffix):
             for name in ("positions", "momenta"):
                 np.testing.assert_array_equal(one.arrays[name], other.arrays[name])
 
-    drill(arguments, lambda attempt: tmp_path / f"broken_{attempt}", same)
+    def begun(folder):
+        return (folder / f"a.{suffix}").exists()
+
+    drill(arguments, lambda attempt: tmp_path / f"broken_{attempt}", same, begun)

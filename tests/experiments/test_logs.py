@@ -23,7 +23,7 @@ def events_of(path):
 def shown(folder):
     """(tag, step) -> value, as TensorBoard shows them: a start hides earlier events from its step on."""
     values = {}
-    for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
         for event in events_of(path):
             if event.session_log.status:
                 values = {key: value for key, value in values.items() if key[1] < event.step}
@@ -51,15 +51,33 @@ def test_a_resumed_run_has_each_step_once_in_both(tmp_path):
     assert all(np.isfinite(value) for value in found.values())
 
 
-def test_a_full_disk_is_an_error_and_no_hang(tmp_path):
+def test_a_run_that_has_nothing_left_to_do_writes_nothing(tmp_path):
+    TrainingLog(tmp_path / "train_log.csv", upto=0).close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_first_file_of_events_has_the_rows_from_before(tmp_path):
+    """Of a run that began when there were no events."""
+    path = tmp_path / "train_log.csv"
+    path.write_text("step,loss,phase\n10,0.5,\n20,0.0,1.0\n30,9.0,1.0\n")
+    log = TrainingLog(path, upto=20)
+    log.write({"step": 30, "loss": 0.125, "phase": 2.0})
+    log.close()
+    assert shown(tmp_path / "tensorboard") == {
+        ("loss", 10): 0.5, ("loss", 20): 0.0, ("loss", 30): 0.125, ("phase", 20): 1.0, ("phase", 30): 2.0
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("room", [100, 400])
+def test_a_full_disk_is_an_error_and_no_hang(tmp_path, room):
+    """For the table, and, where that still fits, for the events."""
     log = TrainingLog(tmp_path / "train_log.csv", upto=0)
-    log.write({"step": 1, "loss": 1.0})
-    before = (tmp_path / "train_log.csv").read_text()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))  # the table of 30 rows has 250 bytes
         with pytest.raises(OSError, match="File too large"):
-            log.write({"step": 2, "loss": 1.0})
+            for step in range(1, 31):
+                log.write({"step": step, "loss": 1.0})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert (tmp_path / "train_log.csv").read_text() == before
+    assert len((tmp_path / "train_log.csv").read_bytes()) <= room

@@ -15,6 +15,7 @@ from tests.experiments.harmonic_frames import (
     package_arrays,
     rmd17_arrays,
     save,
+    slow_harmonic,
 )
 
 
@@ -94,8 +95,6 @@ def test_package_file_is_taken_in_even_strides(tmp_path):
 def test_blocks_are_stretches_of_the_trajectory(tmp_path):
     frames = harmonic(100)
     path = str(save(tmp_path / "a.npz", md17_arrays(frames)))
-    rest = load_splits(config(path=path, split="blocks"), 0)
-    np.testing.assert_array_equal(np.concatenate([part.indices for part in rest]), np.arange(100))
     some = load_splits(config(path=path, split="blocks", test=10), 0)
     assert [len(part.indices) for part in some] == [10, 5, 10]
     for part, (low, high) in zip(some, ((0, 40), (40, 60), (60, 100)), strict=True):
@@ -103,10 +102,21 @@ def test_blocks_are_stretches_of_the_trajectory(tmp_path):
         assert (np.diff(part.indices) > 0).all()
     tight = load_splits(config(path=path, split="blocks", train=50, validation=30, test=20), 0)
     np.testing.assert_array_equal(np.concatenate([part.indices for part in tight]), np.arange(100))
-    with pytest.raises(ValueError, match=r"frames and one or more for test, but it has 100"):
-        load_splits(config(path=path, split="blocks", train=95), 0)
-    with pytest.raises(ValueError, match=r"test_path and dataset.split 'blocks' exclude each other"):
-        load_splits(config(path=path, test_path=path, split="blocks"), 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({}, "dataset.split is 'blocks' and dataset.test 0; expected the number of test frames"),
+        ({"train": 95, "test": 5}, "95 [+] 5 [+] 5 frames, but it has 100"),
+        ({"test_path": "a.npz", "test": 5}, "test_path and dataset.split 'blocks' exclude each other"),
+    ],
+)
+def test_blocks_that_can_not_be(tmp_path, monkeypatch, changes, match):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "a.npz", md17_arrays(harmonic(100)))
+    with pytest.raises(ValueError, match=match):
+        load_splits(config(path="a.npz", split="blocks", **changes), 0)
 
 
 def test_rmd17_blocks_follow_its_old_indices(tmp_path):
@@ -114,17 +124,32 @@ def test_rmd17_blocks_follow_its_old_indices(tmp_path):
     order = np.random.default_rng(0).permutation(40)
     for name in ("coords", "energies", "forces", "old_indices"):
         arrays[name] = arrays[name][order]
-    splits = load_splits(config(path=str(save(tmp_path / "a.npz", arrays)), split="blocks"), 0)
+    splits = load_splits(config(path=str(save(tmp_path / "a.npz", arrays)), split="blocks", test=10), 0)
     assert splits.train.indices.max() < splits.validation.indices.min()
     assert splits.validation.indices.max() < splits.test.indices.min()
 
 
 @pytest.mark.parametrize(
-    ("step", "split", "warned"), [(0.003, "", True), (0.003, "blocks", False), (None, "", False)]
+    ("memory", "changes", "warned"),
+    [
+        (0.98, {"train": 200}, True),
+        (0.98, {"train": 200, "split": "blocks", "test": 300}, False),
+        (0.98, {"train": 10}, False),  # so few that hardly a test frame is near one
+        (0.0, {"train": 200}, False),
+    ],
 )
-def test_neighbours_on_both_sides_of_a_split(tmp_path, caplog, step, split, warned):
-    """A slow walk at random split is warned of; its stretches and independent frames are not."""
-    path = str(save(tmp_path / "a.npz", md17_arrays(harmonic(600, step=step))))
-    load_splits(config(path=path, train=200, validation=50, split=split, temperature=0), 0)
-    assert ("lie next to a training frame" in caplog.text) == warned
-    assert not warned or "expected dataset.split=blocks" in caplog.text
+def test_frames_that_are_alike_on_both_sides_of_a_split(tmp_path, caplog, memory, changes, warned):
+    """A slow trajectory split at random is warned of; its stretches, and independent frames, are not."""
+    path = str(save(tmp_path / "a.npz", md17_arrays(slow_harmonic(2000, memory))))
+    load_splits(config(**{"path": path, "validation": 50} | changes), 0)
+    assert ("of the test frames come so soon" in caplog.text) == warned
+    assert not warned or "expected dataset.split=blocks and a dataset.test" in caplog.text
+
+
+def test_frames_taken_in_turn_are_alike_without_being_neighbours(tmp_path, caplog):
+    """Every fourth frame of a slow trajectory to train on, those half-way between to test."""
+    path = str(save(tmp_path / "a.npz", md17_arrays(slow_harmonic(800, 0.98))))
+    rows = {"train": np.arange(0, 800, 4), "validation": np.arange(1, 20, 4), "test": np.arange(2, 800, 4)}
+    index = str(save(tmp_path / "rows.npz", rows))
+    load_splits(config(path=path, split=index, train=200), 0)
+    assert "of the test frames come so soon" in caplog.text

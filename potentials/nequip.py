@@ -1,0 +1,129 @@
+"""NequIP (Batzner et al., Nat. Commun. 13, 2453, 2022): equivariant messages between atoms.
+
+The interaction block is jax-md's; ours are the radial basis, the cutoff and the readout, so that atomic
+energies come out and forces are smooth at the cutoff.
+"""
+
+from __future__ import annotations
+
+import e3nn_jax as e3nn
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from e3nn_jax.flax import Linear
+from jax import Array
+from jax_md._nn.nequip import NequIPConvolution
+
+from potentials.base import Params, Potential, from_atomic_energies
+from potentials.edges import directed_pairs, safe_norm
+from potentials.system import System
+
+_ACTIVATIONS = {"e": "raw_swish", "o": "tanh"}
+
+
+def polynomial_cutoff(distances: Array, cutoff: float, p: int = 6) -> Array:
+    """1 at distance 0, 0 from the cutoff on, where two derivatives vanish with it (Gasteiger et al., ICLR
+    2020, eq. 8)."""
+    x = distances / cutoff
+    value = 1.0 - (p + 1) * (p + 2) / 2 * x**p + p * (p + 2) * x ** (p + 1) - p * (p + 1) / 2 * x ** (p + 2)
+    return jnp.where(x < 1.0, value, 0.0)
+
+
+class BesselBasis(nn.Module):
+    """√(2/r_c) sin(ω_n r/r_c)/r with trainable ω_n = nπ to begin with (eq. 7 there), times the envelope.
+
+    Attributes: size, of the basis; cutoff, Å.
+    """
+
+    size: int
+    cutoff: float
+
+    @nn.compact
+    def __call__(self, distances: Array) -> Array:
+        """Distances [E] (Å) -> [E, size]; finite at distance 0."""
+        start = np.pi * np.arange(1, self.size + 1, dtype=np.float32)
+        frequencies = self.param("frequencies", lambda key: jnp.asarray(start))
+        waves = frequencies / self.cutoff * jnp.sinc(distances[:, None] * frequencies / (np.pi * self.cutoff))
+        return np.sqrt(2 / self.cutoff) * waves * polynomial_cutoff(distances, self.cutoff)[:, None]
+
+
+class NequIP(nn.Module):
+    """Atomic energies from directed edges.
+
+    Attributes:
+      n_elements: kinds of atoms.
+      n_features: channels of each l.
+      l_max: highest order of features and of spherical harmonics.
+      parity: features of both parities at each l; without, those of the spherical harmonics alone.
+      n_layers: interaction blocks.
+      n_bessel: size of the radial basis.
+      n_radial: width of the two hidden layers of the radial network.
+      n_neighbours: by which sums over neighbours are divided; their mean number.
+      cutoff: Å.
+    """
+
+    n_elements: int
+    n_features: int = 32
+    l_max: int = 1
+    parity: bool = True
+    n_layers: int = 4
+    n_bessel: int = 8
+    n_radial: int = 64
+    n_neighbours: float = 8.0
+    cutoff: float = 5.0
+
+    @nn.compact
+    def __call__(self, species: Array, vectors: Array, senders: Array, receivers: Array) -> Array:
+        """One-hot kinds [N, n_elements], vectors [E, 3] (Å) from receivers to senders -> energies [N], eV."""
+        hidden = e3nn.Irreps(
+            [
+                (self.n_features, (order, p))
+                for order in range(self.l_max + 1)
+                for p in ((1, -1) if self.parity else ((-1) ** order,))
+            ]
+        )
+        harmonics = e3nn.spherical_harmonics(
+            e3nn.Irreps.spherical_harmonics(self.l_max), vectors, normalize=True, normalization="component"
+        )
+        radial = BesselBasis(self.n_bessel, self.cutoff)(safe_norm(vectors))
+        attributes = e3nn.IrrepsArray(f"{self.n_elements}x0e", species)
+        h = Linear(f"{self.n_features}x0e")(attributes)
+        for _ in range(self.n_layers):
+            h = NequIPConvolution(
+                hidden_irreps=hidden,
+                use_sc=True,
+                nonlinearities=_ACTIVATIONS,
+                radial_net_n_hidden=self.n_radial,
+                num_basis=self.n_bessel,
+                n_neighbors=self.n_neighbours,
+            )(h, attributes, harmonics, senders, receivers, radial)
+        h = Linear(f"{max(self.n_features // 2, 1)}x0e")(h)
+        return Linear("1x0e")(h).array[:, 0]
+
+
+def nequip(system: System, **settings: float) -> Potential:
+    """NequIP for one molecule in vacuum, energies in eV.
+
+    Args:
+      system: the molecule; `system.cell` must be None.
+      **settings: the attributes of `NequIP` but for `n_elements` and `n_neighbours`, which the molecule has.
+
+    Raises:
+      ValueError: a periodic system.
+    """
+    if system.cell is not None:
+        raise ValueError("nequip: periodic boxes are not supported; the system has a cell")
+    kinds, kind = np.unique(system.numbers, return_inverse=True)
+    species = np.eye(len(kinds), dtype=np.float32)[kind]
+    senders, receivers = directed_pairs(len(kind))
+    network = NequIP(n_elements=len(kinds), n_neighbours=max(len(kind) - 1.0, 1.0), **settings)
+
+    def atomic_energies(params: Params, positions: Array) -> Array:
+        vectors = positions[senders] - positions[receivers]
+        return network.apply({"params": params}, species, vectors, senders, receivers)
+
+    def init(key: Array) -> Params:
+        grid = np.arange(len(kind) * 3, dtype=np.float32).reshape(-1, 3)
+        return network.init(key, species, grid[senders] - grid[receivers], senders, receivers)["params"]
+
+    return from_atomic_energies(init, atomic_energies)
