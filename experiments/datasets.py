@@ -16,9 +16,10 @@ import numpy as np
 from absl import logging
 
 from experiments.frame_checks import check_frames, doubt_neighbours, shared_frames
-from experiments.frame_files import read_frames, section_sizes
+from experiments.frame_files import read_frames
 from experiments.frames import Frames, Splits
 from experiments.known_datasets import Located, locate
+from experiments.npz_files import section_sizes
 from experiments.splits import (
     Counts,
     block_rows,

@@ -16,8 +16,9 @@ from ml_collections import ConfigDict
 
 from experiments.datasets import Frames, Splits, load_splits, reading_settings
 from experiments.engines import require_engine
-from experiments.frame_files import read_frames, section_sizes
+from experiments.frame_files import read_frames
 from experiments.known_datasets import Located, locate
+from experiments.npz_files import section_sizes
 from objectives import Batch
 from objectives.dihedrals import Dihedral, find_dihedrals, user_dihedral
 from objectives.observables import bond_lengths

@@ -8,8 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.distributions import Distributions, as_blocks, energy_bin_edges, from_arrays, measure
-from experiments.frame_files import section_sizes
 from experiments.known_datasets import packaged_statistics
+from experiments.npz_files import section_sizes
 from experiments.problem import Problem, all_frames, chosen_dihedrals, locate_data
 from objectives.dihedrals import Dihedral
 from objectives.observables import virial_temperature

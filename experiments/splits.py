@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.frame_files import SECTIONS, read_arrays
+from experiments.npz_files import SECTIONS, read_arrays
 
 
 class Counts(NamedTuple):
