@@ -69,7 +69,7 @@ def run(main: Callable[..., None], operand: str = "") -> None:
     """
 
     def parse(arguments: list[str]) -> list[str]:
-        return _parse_flags(arguments, operand)
+        return _parse_flags(arguments, operand, main.__module__)
 
     app.run(lambda rest: _guarded(partial(main, *rest[1:])), flags_parser=parse)
 
@@ -95,22 +95,32 @@ def _guarded(main: Callable[[], None]) -> None:
         _fail(error)
 
 
-def _parse_flags(arguments: list[str], operand: str) -> list[str]:
-    if "config" in flags.FLAGS and not any(a.split("=")[0] in ("--config", "-config") for a in arguments):
+def _parse_flags(arguments: list[str], operand: str, module: str) -> list[str]:
+    configured = "config" in flags.FLAGS and not _foreign("config", module)
+    if configured and not any(a.split("=")[0] in ("--config", "-config") for a in arguments):
         # Not the flag's own default, which would be read, and fail, at import.
         arguments = [arguments[0], f"--config={DEFAULT_CONFIG}", *arguments[1:]]
     try:
         rest = flags.FLAGS(arguments)
     except (AttributeError, KeyError) as error:
-        name = str(error).strip("\"'")
-        _fail(ValueError(f"--config has no field {name}; those there are stand in configs/base.py"))
+        reason = error.args[0] if error.args else error  # a KeyError's text would be quoted
+        _fail(ValueError(f"--config has no field {reason}; those there are stand in configs/base.py"))
     except (flags.Error, ValueError, TypeError, OSError) as error:
         _fail(error)
+    for name in flags.FLAGS:
+        if flags.FLAGS[name].present and (owner := _foreign(name, module)):
+            _fail(ValueError(f"--{name} is a flag of {owner}, and none of this binary"))
     if operand and len(rest) < 2:
         _fail(ValueError(f"expected an argument: {operand}"))
     if len(rest) > 1 + bool(operand):
         _fail(ValueError(f"unexpected argument '{rest[-1]}'; flags start with --"))
     return rest
+
+
+def _foreign(name: str, module: str) -> str:
+    """The binary whose flag this is, where it is another one, imported for its functions; else empty."""
+    owner = flags.FLAGS.find_module_defining_flag(name.split(".")[0]) or ""
+    return owner if owner.startswith("experiments.") and owner != module else ""
 
 
 def _fail(error: Exception) -> None:

@@ -24,12 +24,7 @@ from ase import Atoms
 from ase.io.formats import UnknownFileTypeError
 from numpy.typing import NDArray
 
-from experiments.frames import (
-    Frames,
-    energy_scale,
-    force_scale,
-    length_scale,
-)
+from experiments.frames import Frames, energy_scale, force_scale, length_scale
 from experiments.hdf5_files import is_hdf5, read_hdf5
 from experiments.npz_files import labelled_frames, read_npz, with_indices
 
