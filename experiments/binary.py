@@ -103,8 +103,9 @@ def _parse_flags(arguments: list[str], operand: str, module: str) -> list[str]:
     try:
         rest = flags.FLAGS(arguments)
     except (AttributeError, KeyError) as error:
-        reason = error.args[0] if error.args else error  # a KeyError's text would be quoted
-        _fail(ValueError(f"--config has no field {reason}; those there are stand in configs/base.py"))
+        name, _, hint = str(error).replace("\\n", "\n").replace("\\", "").partition("\n")
+        name, hint = name.strip("\"'"), hint.strip("\"'")  # quoted twice by KeyError
+        _fail(ValueError(f"--config has no field '{name}'. {hint} They stand in configs/base.py"))
     except (flags.Error, ValueError, TypeError, OSError) as error:
         _fail(error)
     for name in flags.FLAGS:
