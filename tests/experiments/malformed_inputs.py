@@ -164,9 +164,11 @@ def flags(name: str, words: str, *arguments: str) -> Case:
     return train(name, words, npz(), *(f"--config.{argument}" for argument in arguments))
 
 
-def other(name: str, binary: str, words: str, *arguments: str, make: Callable[[], None] = npz()) -> Case:  # noqa: B008
-    """A case of another binary."""
-    return Case(name, binary, arguments, words, make)
+def other(
+    name: str, binary: str, words: str, *arguments: str, make: Callable[[], None] | None = None
+) -> Case:
+    """A case of another binary, on sound frames where nothing else is made."""
+    return Case(name, binary, arguments, words, make or npz())
 
 
 FORCES = {"forces": np.zeros((3, 3))}
