@@ -185,6 +185,7 @@ def config(**changes: object) -> SimpleNamespace:
         "length_unit": "",
         "force_unit": "",
         "labels": "",
+        "group": "",
         "temperature": 0.0,
     }
     return SimpleNamespace(**(fields | changes))

@@ -122,7 +122,7 @@ def test_seeds_of_different_configurations_are_not_averaged(tmp_path):
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_cell_has_a_valid_configuration(name, tmp_path):
     study = STUDIES[name]
-    for variant, (parent, _, evaluations) in study.variants.items():
+    for variant, (parent, _, evaluations, _) in study.variants.items():
         config = cell_config(study, variant, 200, 1, tmp_path)
         assert config.seed == 1 and config.dataset.train == 200
         assert config.init_from == (str(tmp_path / f"{parent}_200_1") if parent else "")
