@@ -10,11 +10,18 @@ from potentials.base import energy_and_forces as energy_and_forces
 from potentials.base import from_atomic_energies as from_atomic_energies
 from potentials.base import from_energy as from_energy
 from potentials.base import scale_shift as scale_shift
-from potentials.nequip import nequip as nequip
 from potentials.schnet import schnet as schnet
 from potentials.system import System as System
 from potentials.system import make_system as make_system
 from potentials.zbl import zbl as zbl
+
+
+def nequip(system: System, **settings: float) -> Potential:
+    """`potentials.nequip.nequip`; e3nn-jax, which takes seconds to import, only where it is asked for."""
+    from potentials.nequip import nequip as build
+
+    return build(system, **settings)
+
 
 POTENTIALS = {"nequip": nequip, "schnet": schnet}
 """Flag name -> builder (system, **settings) -> Potential."""

@@ -1,8 +1,8 @@
 """Malformed inputs: each a folder of files, a command, and what its one line of error must name.
 
-    python -m tests.experiments.malformed_inputs FOLDER BINARY
+    python -m tests.experiments.malformed_inputs FOLDER
 
-runs those of one binary, each as its command line would, and leaves what came of it in
+runs each as its command line would, one after the other, and leaves what came of it in
 FOLDER/<case>/outcome.json.
 """
 
@@ -277,7 +277,7 @@ CASES = (
     other("reference_engine", "reference", "unknown engine 'gfn3'", "--output=new.npz", "--engine=gfn3"),
     other("reference_cold", "reference", "--temperature is 0.0", "--output=new.npz", "--temperature=0"),
     other("quickstart", "quickstart", "config.seed", "--config.seed=3"),
-    other("export_set", "export", "--set is a flag of experiments.evaluate", "--workdir=W", "--set=a.b=1"),
+    other("export_set", "export", "--set is a flag of experiments.evaluate", "--set=a.b=1"),
     other("study", "study", "unknown study 'gfn3'", "--study=gfn3", "--workdir=W"),
 )  # fmt: skip
 
@@ -322,12 +322,11 @@ def forget_flags() -> None:
 
 
 def main() -> None:
-    """The cases of one binary."""
-    root, name = Path(sys.argv[1]).resolve(), sys.argv[2]
+    """All cases."""
+    root = Path(sys.argv[1]).resolve()
     for case in CASES:
-        if case.binary == name:
-            outcome = run(case, root / case.name)
-            (root / case.name / "outcome.json").write_text(json.dumps(outcome))
+        outcome = run(case, root / case.name)
+        (root / case.name / "outcome.json").write_text(json.dumps(outcome))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ from tests.experiments.malformed_inputs import CASES, ROOT
 def outcomes(tmp_path_factory):
     pytest.importorskip("h5py")
     folder = tmp_path_factory.mktemp("malformed")
-    for name in dict.fromkeys(case.binary for case in CASES):
-        words = [sys.executable, "-m", "tests.experiments.malformed_inputs", str(folder), name]
-        subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+    words = [sys.executable, "-m", "tests.experiments.malformed_inputs", str(folder)]
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
     return folder
 
 
