@@ -277,7 +277,7 @@ CASES = (
     other("reference_engine", "reference", "unknown engine 'gfn3'", "--output=new.npz", "--engine=gfn3"),
     other("reference_cold", "reference", "--temperature is 0.0", "--output=new.npz", "--temperature=0"),
     other("quickstart", "quickstart", "config.seed", "--config.seed=3"),
-    other("export_set", "export", "--set is a flag of experiments.evaluate", "--set=a.b=1"),
+    other("export_set", "export", "--set is a flag of experiments.", "--set=a.b=1"),
     other("study", "study", "unknown study 'gfn3'", "--study=gfn3", "--workdir=W"),
 )  # fmt: skip
 
