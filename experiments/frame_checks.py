@@ -63,6 +63,8 @@ def doubt_neighbours(train: Frames, test: Frames) -> str | None:
     are alike: their interatomic distances differ by less than half of what those of test and training frames
     at random differ by in the median. Where that holds of a tenth more of the test frames than by chance,
     their error says little about others."""
+    if not len(test.indices) or len(test.numbers) < 2:
+        return None  # nothing to compare
     order = np.argsort(train.indices, kind="stable")
     times = train.indices[order]
     after = np.clip(np.searchsorted(times, test.indices), 0, len(times) - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -55,3 +56,9 @@ def reference_energies(n_chains: int, n_frames: int, seed: int = 0) -> np.ndarra
     problem, reference = small_problem()
     quantiles = reference.energy_quantiles - problem.energy_shift
     return np.random.default_rng(seed).choice(quantiles, size=(n_chains, n_frames))
+
+
+def assert_same(one: object, other: object) -> None:
+    """Every leaf of two pytrees of one structure is equal, bit for bit."""
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)

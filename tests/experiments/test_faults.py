@@ -21,7 +21,7 @@ from experiments.checkpoints import FORMAT, Checkpoints
 from experiments.evaluate import load_params
 from experiments.locks import sole_writer
 from experiments.train import prepare, train
-from tests.experiments.small_problem import small
+from tests.experiments.small_problem import assert_same, small
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
@@ -40,11 +40,6 @@ def run(workdir, progress=None, **changes):
     config = small(**SETTINGS | changes)
     problem, objective = prepare(config)
     return train(config, problem, objective, binary.claim_workdir(str(workdir), config), progress)
-
-
-def assert_same(one, other):
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.fixture(scope="module")

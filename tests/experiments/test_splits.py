@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.datasets import load_splits
+from experiments.frame_checks import doubt_neighbours
 from tests.experiments.harmonic_frames import (
     assert_same,
     config,
@@ -153,3 +154,13 @@ def test_frames_taken_in_turn_are_alike_without_being_neighbours(tmp_path, caplo
     index = str(save(tmp_path / "rows.npz", rows))
     load_splits(config(path=path, split=index, train=200), 0)
     assert "of the test frames come so soon" in caplog.text
+
+
+def test_no_test_frames_are_like_no_others():
+    frames = harmonic(20)
+    assert doubt_neighbours(frames, frames.take(np.arange(0))) is None
+    alone = frames._replace(
+        numbers=frames.numbers[:1], positions=frames.positions[:, :1], forces=frames.forces[:, :1]
+    )
+    assert doubt_neighbours(alone, alone) is None
+    assert doubt_neighbours(frames, frames) is not None

@@ -21,6 +21,7 @@ from experiments.problem import check_data, make_problem
 from experiments.train import prepare, train
 from experiments.training import make_optimiser, make_update
 from potentials.torch_weights import read_state_dict, schnet_params
+from tests.experiments.small_problem import assert_same
 from tests.potentials.torch_state import small_state
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,11 +49,6 @@ def small(**changes):
 def run(config, workdir):
     problem, objective = prepare(config)
     return train(config, problem, objective, binary.claim_workdir(str(workdir), config))
-
-
-def assert_same(one, other):
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @pytest.fixture(scope="module")
