@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from experiments import binary
 from experiments.evaluate import load_params
 from experiments.model_files import CARD, FUNCTION, labels
-from experiments.problem import check_data, make_problem
+from experiments.problem import check_data, make_problem, require_vacuum
 
 
 class PotentialCalculator(Calculator):
@@ -76,6 +76,7 @@ class PotentialCalculator(Calculator):
         config = binary.read_config(workdir)
         with binary.reading_input():
             problem = make_problem(config)
+            require_vacuum(problem.system, "calculator")
             check_data(workdir, problem)
             params = load_params(workdir, problem)
         function = labels(problem.potential, jax.jit(problem.potential.tabulate)(params))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from experiments.training import TrainState
+from potentials.neighbours import room_in, with_room
 
 FORMAT = 1
 """Of what is written; another number is another layout."""
@@ -32,8 +34,9 @@ class Checkpoints:
 
     Each holds two items: `weights` (params, their average, the optimiser's moments), which
     post-training and evaluation read, and `progress` (step, key, the objective's state), which only
-    resuming needs; and a `record` of the format's number and of both items' digests, by which a damaged
-    one is told. Those of the first runs have no record, and are read as they are.
+    resuming needs; and a `record` of the format's number, of both items' digests, by which a damaged
+    one is told, and of the room in a box's neighbour lists. Those of the first runs have no record, and are
+    read as they are.
     """
 
     def __init__(self, workdir: str | Path, *, write: bool = False, keep: int = 3):
@@ -56,12 +59,11 @@ class Checkpoints:
         """
         state = jax.device_get(state)
         weights, progress = _items(state)
+        digests = {"weights": _digest(weights), "progress": _digest(progress)}
         items = ocp.args.Composite(
             weights=ocp.args.StandardSave(weights),
             progress=ocp.args.StandardSave(progress),
-            record=ocp.args.JsonSave(
-                {"format": FORMAT, "weights": _digest(weights), "progress": _digest(progress)}
-            ),
+            record=ocp.args.JsonSave({"format": FORMAT, **digests, "room": room_in(state.params)}),
         )
         try:
             saved, reason = self._manager.save(int(state.step), args=items), "refused"
@@ -85,8 +87,12 @@ class Checkpoints:
         Raises:
           ValueError: checkpoints exist and none can be read.
         """
-        weights, progress = _items(template)
-        found = self._latest({"weights": weights, "progress": progress})
+
+        def items(room: int) -> dict[str, Any]:
+            weights, progress = _items(_roomy(template, room))
+            return {"weights": weights, "progress": progress}
+
+        found = self._latest(items)
         if found is None:
             return None
         weights, progress = found["weights"], found["progress"]
@@ -112,22 +118,28 @@ class Checkpoints:
         Raises:
           ValueError: no checkpoint, none readable, or one of another network.
         """
-        template = {"params": params, "average": params, "optimiser": _leaves(optimiser)}
-        found = self._latest({"weights": template})
+
+        def items(room: int) -> dict[str, Any]:
+            own, moments = _roomy((params, optimiser), room)
+            return {"weights": {"params": own, "average": own, "optimiser": _leaves(moments)}}
+
+        found = self._latest(items)
         if found is None:
             raise ValueError(f"{self._folder}: no checkpoint; expected the workdir of a trained run")
         weights = found["weights"]
         return weights["params"], weights["average"], _unflatten(optimiser, weights["optimiser"])
 
-    def _latest(self, templates: dict[str, Any]) -> dict[str, Any] | None:
+    def _latest(self, items: Callable[[int], dict[str, Any]]) -> dict[str, Any] | None:
+        """Of the structure that `items` gives for the room of a checkpoint's neighbour lists."""
         problems = []
         for step in reversed(self.steps()):
-            arguments = {
-                name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree))
-                for name, tree in templates.items()
-            }
             try:
                 record = self._record(step)
+                templates = items(record.get("room", 0))
+                arguments = {
+                    name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree))
+                    for name, tree in templates.items()
+                }
                 found = self._manager.restore(step, args=ocp.args.Composite(**arguments))
                 for name in templates:
                     if record and _digest(found[name]) != record[name]:
@@ -164,6 +176,10 @@ class Checkpoints:
     def close(self) -> None:
         """Releases the manager's threads."""
         self._manager.close()
+
+
+def _roomy(tree: Any, room: int) -> Any:
+    return with_room(tree, room) if room else tree
 
 
 def _items(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:

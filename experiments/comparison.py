@@ -26,8 +26,7 @@ def compare(
     The first `config.evaluation.discard` of each chain is left out. Chains that died are left out of
     the distributions (they are counted in `failed_fraction`); spurious frames are not.
     """
-    keep = slice(int(config.evaluation.discard * trajectory.energies.shape[1]), None)
-    chains = np.isfinite(trajectory.energies[:, keep]).all(axis=1) & trajectory.alive[:, -1]
+    keep, chains = compared_chains(config, trajectory)
     metrics = dynamics_metrics(trajectory, keep, chains)
     if chains.sum() < 2:
         return metrics, {}
@@ -80,6 +79,12 @@ def compare(
     hr = jackknife(lambda h: float(np.abs(h.mean(axis=0) - expected_hr).mean()), model.hr_density)
     metrics["hr_mae"], metrics["hr_mae_stderr"] = hr.value, hr.stderr
     return metrics, curves
+
+
+def compared_chains(config: ConfigDict, trajectory: Trajectory) -> tuple[slice, NDArray[np.bool_]]:
+    """The frames after the first `config.evaluation.discard`, and which chains [C] lived to the end."""
+    keep = slice(int(config.evaluation.discard * trajectory.energies.shape[1]), None)
+    return keep, np.isfinite(trajectory.energies[:, keep]).all(axis=1) & trajectory.alive[:, -1]
 
 
 def dynamics_metrics(trajectory: Trajectory, keep: slice, chains: NDArray[np.bool_]) -> Metrics:

@@ -10,7 +10,7 @@ The parts, each in its own module: `frames` (the types and units), `frame_files`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from absl import logging
@@ -49,6 +49,7 @@ class DatasetConfig(Protocol):
     force_unit: str
     group: str  # of an HDF5 file's molecules; '': it has one
     labels: str  # 'original': MD17's, of an rMD17 file; '': the file's own
+    ignore_cell: bool  # frames that call themselves periodic are molecules in vacuum
     temperature: float  # K, of the dynamics that made the frames; 0: unknown
 
 
@@ -91,7 +92,7 @@ def load_splits(dataset_config: DatasetConfig, seed: int) -> Splits:
     return splits
 
 
-def reading_settings(config: DatasetConfig) -> dict[str, str]:
+def reading_settings(config: DatasetConfig) -> dict[str, Any]:
     """What `read_frames` takes beside the file."""
     return {
         "energy_unit": config.energy_unit,
@@ -99,6 +100,7 @@ def reading_settings(config: DatasetConfig) -> dict[str, str]:
         "force_unit": config.force_unit,
         "labels": config.labels,
         "group": config.group,
+        "ignore_cell": config.ignore_cell,
     }
 
 

@@ -7,6 +7,7 @@ chains; the reference and the model are binned on one and the same grids.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ from potentials.system import System
 N_QUANTILES = 2001
 DIHEDRAL_BINS = 36
 ENERGY_BINS = 120
+_DISTANCES = 100_000  # held at a time
 
 
 class Distributions(NamedTuple):
@@ -60,9 +62,7 @@ def energy_bin_edges(energies: NDArray) -> NDArray[np.float64]:
 
     In float64, unlike `objectives.observables.energy_grid`: these energies are absolute."""
     low, high = float(np.min(energies)), float(np.max(energies))
-    return np.asarray(
-        np.linspace(low - 0.3 * (high - low), high + 0.3 * (high - low), ENERGY_BINS + 1)
-    )
+    return np.asarray(np.linspace(low - 0.3 * (high - low), high + 0.3 * (high - low), ENERGY_BINS + 1))
 
 
 def measure(
@@ -105,7 +105,7 @@ def measure(
         energy_edges=np.asarray(energy_edges),
         energy_density=density.astype(np.float32),
         hr_edges=np.asarray(distances.edges, dtype=np.float64),
-        hr_density=np.stack([_mean_hr(chain, distances) for chain in positions]),
+        hr_density=np.stack([_mean_hr(chain, distances, system.cell) for chain in positions]),
         dihedral_names=np.array([d.name for d in dihedrals], dtype=np.str_),
         dihedral_probability=np.asarray(probability, np.float32).reshape(
             len(energies), len(dihedrals), DIHEDRAL_BINS
@@ -166,14 +166,16 @@ def _estimate(series: NDArray | None) -> NDArray[np.float64]:
     return np.full(2, np.nan) if series is None else np.array(mean_and_stderr(series))
 
 
-def _mean_hr(positions: NDArray, grid: Grid) -> NDArray[np.float32]:
-    """Mean h(r) over frames [T, N, 3], a thousand frames at a time."""
+def _mean_hr(positions: NDArray, grid: Grid, cell: NDArray | None) -> NDArray[np.float32]:
+    """Mean h(r) over frames [T, N, 3], some at a time."""
     total = np.zeros(len(grid.centers))
-    for piece in np.array_split(positions, max(1, len(positions) // 1000)):
-        total += np.asarray(_summed_hr(piece, grid), dtype=np.float64)
+    pairs = positions.shape[1] * (positions.shape[1] - 1) // 2
+    static = None if cell is None else tuple(map(tuple, cell.tolist()))
+    for piece in np.array_split(positions, max(1, len(positions) * pairs // _DISTANCES)):
+        total += np.asarray(_summed_hr(piece, grid, static), dtype=np.float64)
     return (total / len(positions)).astype(np.float32)
 
 
-@jax.jit
-def _summed_hr(positions: NDArray, grid: Grid) -> jax.Array:
-    return distance_histogram(positions, grid).sum(axis=0)
+@partial(jax.jit, static_argnums=2)
+def _summed_hr(positions: NDArray, grid: Grid, cell: tuple[tuple[float, ...], ...] | None) -> jax.Array:
+    return distance_histogram(positions, grid, cell).sum(axis=0)

@@ -23,6 +23,7 @@ from experiments.stability import (
     survival_metrics,
     thermal_metrics,
 )
+from experiments.structure import structure
 from experiments.velocities import velocity_curves
 from objectives import energy_force_errors
 from objectives.observables import energy_spread
@@ -68,10 +69,16 @@ def evaluate(
         curves = velocity_curves(config, params, *chains, bond_criterion(config, problem))
     metrics = {**test_errors(problem, params), **settings_metrics(config, trajectory)}
     metrics |= stability_metrics(config, problem, trajectory, reference)
-    metrics |= thermal_metrics(config, problem, params, trajectory, reference)
+    if problem.system.cell is None:
+        metrics |= thermal_metrics(config, problem, params, trajectory, reference)
     metrics |= survival_metrics(config, trajectory)
     if has_reference(config):
-        metrics |= consistency_metrics(config, problem, reference)
+        if problem.system.cell is None:
+            metrics |= consistency_metrics(config, problem, reference)
+        else:
+            more, pairs = structure(config, problem, trajectory)
+            metrics |= more
+            curves |= pairs
         more, compared = compare(config, problem, trajectory, reference)
         metrics |= more
         curves |= compared

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.chain_figures import chain_energies, negatives, velocity_autocorrelation
@@ -28,7 +29,7 @@ from experiments.figure_style import (
     plain_text,
     styled,
 )
-from experiments.runs import GROUPS, UNIT_SUFFIX, Array, Run, dihedral_groups, has_group, unit
+from experiments.runs import GROUPS, UNIT_SUFFIX, Array, Run, has_group, named_groups, unit
 from experiments.stability_figures import has_broken, has_phases, phases, survival
 from potentials.units import KCAL_PER_MOL
 
@@ -90,9 +91,28 @@ def interatomic_distances(runs: Sequence[Run]) -> Figure:
 
 def dihedral_free_energies(runs: Sequence[Run]) -> Figure:
     """Free-energy profiles F(φ) = −k_B T ln p(φ), one panel per dihedral, in kcal/mol over degrees."""
+    figure, axes = _named_profiles(runs, "dihedral", float(np.degrees(1.0)), 1 / KCAL_PER_MOL)
+    for axis in axes:
+        axis.set(xlabel="Dihedral φ (degrees)", ylabel="F(φ) (kcal/mol)", xlim=(-180, 180))
+        axis.set_xticks(_ANGLES)
+    return figure
+
+
+def radial_distributions(runs: Sequence[Run]) -> Figure:
+    """g(r) of a box, one panel per pair of elements."""
+    figure, axes = _named_profiles(runs, "rdf", 1.0, 1.0)
+    for axis in axes:
+        axis.set(xlabel="Distance r (Å)", ylabel="g(r)")
+    return figure
+
+
+def _named_profiles(
+    runs: Sequence[Run], kind: str, x_scale: float, y_scale: float
+) -> tuple[Figure, Sequence[Axes]]:
+    """One panel per name of the groups of a kind, with the reference and each run that has it."""
     panels: dict[str, list[tuple[str, Run, Style]]] = {}
     for run, style in styled(runs):
-        for group, name in dihedral_groups(run).items():
+        for group, name in named_groups(run, kind).items():
             if has_group(run, group):
                 panels.setdefault(name, []).append((group, run, style))
     figure, axes = panels_of(len(panels), 2, 2.9)
@@ -103,13 +123,11 @@ def dihedral_free_energies(runs: Sequence[Run]) -> Figure:
         for group, run, which, style in profiles:
             keys = (f"{group}_centers", f"{group}_{which}", f"{group}_{which}_stderr")
             centers, profile, stderr = (run.curves[key] for key in keys)
-            draw_average(axis, np.degrees(centers), profile / KCAL_PER_MOL, stderr / KCAL_PER_MOL, style)
+            draw_average(axis, x_scale * centers, y_scale * profile, y_scale * stderr, style)
         shown.update({run.label: style for _, run, style in entries})
         axis.set_title(plain_text(name))
-        axis.set(xlabel="Dihedral φ (degrees)", ylabel="F(φ) (kcal/mol)", xlim=(-180, 180))
-        axis.set_xticks(_ANGLES)
     legend(figure, [handle("Reference", REFERENCE), *(handle(*item) for item in shown.items())])
-    return figure
+    return figure, axes
 
 
 def _log_columns(runs: Sequence[Run]) -> list[str]:
@@ -161,10 +179,14 @@ def figures(runs: Sequence[Run]) -> dict[str, Figure]:
     if not labels or len(set(labels)) < len(labels):
         raise ValueError(f"runs: expected at least one, each with a label of its own, got {labels}")
     present = {group for group in GROUPS if styled(runs, group)}
-    dihedral = any(has_group(run, group) for run in runs for group in dihedral_groups(run))
+    dihedral, rdf = (
+        any(has_group(run, group) for run in runs for group in named_groups(run, kind))
+        for kind in ("dihedral", "rdf")
+    )
     available = (
         "energy" in present,
         "hr" in present,
+        rdf,
         dihedral,
         "chain" in present,
         "spurious" in present,
@@ -180,6 +202,7 @@ def figures(runs: Sequence[Run]) -> dict[str, Figure]:
 _FIGURES: tuple[Callable[[Sequence[Run]], Figure], ...] = (
     energy_distributions,
     interatomic_distances,
+    radial_distributions,
     dihedral_free_energies,
     chain_energies,
     spurious_configurations,

@@ -40,6 +40,7 @@ def check_frames(frames: Frames, source: str, *, temperature: float | None = Non
         finite, or two atoms closer than 0.3 Å.
     """
     _require_shapes(frames, source)
+    _require_cell(frames, source)
     _require_numbers(frames, source)
     for field in ("positions", "energies", "forces"):
         _require_finite(getattr(frames, field), field, source)
@@ -92,7 +93,7 @@ def _difference(one: Frames, other: Frames) -> NDArray[np.float64]:
 
 def _distances(frames: Frames) -> NDArray[np.float64]:
     first, second = np.triu_indices(len(frames.numbers), 1)
-    return np.linalg.norm(frames.positions[:, first] - frames.positions[:, second], axis=-1)
+    return np.linalg.norm(frames.nearest(frames.positions[:, first] - frames.positions[:, second]), axis=-1)
 
 
 def _require_shapes(frames: Frames, source: str) -> None:
@@ -110,6 +111,14 @@ def _require_shapes(frames: Frames, source: str) -> None:
             raise ValueError(f"{source}: {field} have shape {found}, expected {shape}")
     if count < 2:
         raise ValueError(f"{source}: holds {count} frames, expected at least 2")
+
+
+def _require_cell(frames: Frames, source: str) -> None:
+    cell = frames.cell
+    if cell is None:
+        return
+    if np.shape(cell) != (3, 3) or not np.isfinite(cell).all() or abs(np.linalg.det(cell)) < 1e-6:
+        raise ValueError(f"{source}: cell is {np.asarray(cell).tolist()}; expected three lattice vectors, Å")
 
 
 def _require_numbers(frames: Frames, source: str) -> None:
@@ -136,7 +145,8 @@ def _require_distances(frames: Frames, source: str) -> None:
     rows = max(1, _CHUNK // first.size)
     for start in range(0, len(frames.positions), rows):
         block = frames.positions[start : start + rows]
-        squared = np.square(block[:, first] - block[:, second]).sum(axis=-1)  # [chunk, pairs]
+        steps = frames.nearest(block[:, first] - block[:, second])  # [chunk, pairs, 3]
+        squared = np.square(steps).sum(axis=-1)
         row, pair = np.unravel_index(squared.argmin(), squared.shape)
         if squared[row, pair] < CLOSEST_ATOMS**2:
             raise ValueError(

@@ -8,6 +8,7 @@ A file's format is told by its content, not its name:
   kcal/mol and Å unless the file's own `e_unit` and `r_unit` say otherwise;
 - the package's npz: `numbers` and, for each of train, validation and test, `{split}_positions`,
   `{split}_energies`, `{split}_forces`; eV and Å;
+- a folder in DeePMD-kit's layout (`deepmd_files`);
 - HDF5 in SPICE's layout, or with the keys of MD17 or rMD17 (`hdf5_files`);
 - whatever ASE reads, extended XYZ first; eV and Å, as ASE gives them.
 """
@@ -19,12 +20,12 @@ from pathlib import Path
 
 import ase.io
 import numpy as np
-from absl import logging
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError
 from numpy.typing import NDArray
 
-from experiments.frames import Frames, energy_scale, force_scale, length_scale
+from experiments.deepmd_files import is_deepmd, read_deepmd
+from experiments.frames import Frames, energy_scale, force_scale, length_scale, one_cell
 from experiments.hdf5_files import is_hdf5, read_hdf5
 from experiments.npz_files import labelled_frames, read_npz, with_indices
 
@@ -40,11 +41,11 @@ def read_frames(
     force_unit: str | None = None,
     labels: str = "",
     group: str = "",
+    ignore_cell: bool = False,
 ) -> Frames:
     """Reads one file of any format above; `check_frames` judges what it holds.
 
-    The package's npz comes out as its three sections one after the other. A cell is ignored: the frames
-    are read as isolated molecules, with a logged warning where the file calls them periodic.
+    The package's npz comes out as its three sections one after the other.
 
     Args:
       path: the file.
@@ -54,20 +55,26 @@ def read_frames(
       labels: 'original' for MD17's energies and forces, which rMD17's files carry as `old_energies` and
         `old_forces`; empty for the file's own.
       group: the molecule of an HDF5 file that holds several.
+      ignore_cell: read frames that call themselves periodic as molecules in vacuum.
 
     Returns:
       Frames in eV, Å, eV/Å.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: unknown format or unit, missing key, wrong shape, mixed molecules, a frame without labels.
+      ValueError: unknown format or unit, missing key, wrong shape, mixed molecules, a frame without labels,
+        cells that differ, or frames that are periodic in some directions only.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.is_file() and not is_deepmd(path):
         raise FileNotFoundError(f"{path}: no such file")
     if group and not is_hdf5(path):
         raise ValueError(f"{path}: group '{group}' is asked for, which only HDF5 files hold")
-    if zipfile.is_zipfile(path):
+    if labels and is_deepmd(path):
+        raise ValueError(f"{path}: labels '{labels}' are asked for, which only rMD17's npz files hold")
+    if is_deepmd(path):
+        frames, energy_default, length_default = read_deepmd(path)
+    elif zipfile.is_zipfile(path):
         frames, energy_default, length_default = read_npz(path, labels)
     elif path.suffix == ".npz":
         raise ValueError(f"{path}: not an npz file, though its name says so")
@@ -90,6 +97,7 @@ def read_frames(
         positions=frames.positions * length_factor,
         energies=frames.energies * energy_factor,
         forces=frames.forces * force_factor,
+        cell=None if frames.cell is None or ignore_cell else frames.cell * length_factor,
     )
 
 
@@ -111,8 +119,6 @@ def _read_ase(path: Path) -> tuple[Frames, str, str]:
                 f"{path}: frame {row} is another molecule ({atoms.get_chemical_formula()}) than frame 0"
                 f" ({images[0].get_chemical_formula()}), or its atoms come in another order"
             )
-    if any(atoms.pbc.any() for atoms in images):
-        logging.warning("%s: calls itself periodic; read as isolated molecules, its cell ignored", path)
     labels = [_labels(path, row, atoms) for row, atoms in enumerate(images)]
     frames = Frames(
         numbers.astype(np.int64),
@@ -120,8 +126,23 @@ def _read_ase(path: Path) -> tuple[Frames, str, str]:
         np.array([energy for energy, _ in labels], dtype=np.float64),
         np.stack([forces for _, forces in labels]).astype(np.float64),
         np.arange(len(images)),
+        _cell(path, images),
     )
     return frames, "eV", "angstrom"
+
+
+def _cell(path: Path, images: list[Atoms]) -> NDArray[np.float64] | None:
+    """The cell of all frames, None for molecules in vacuum."""
+    periodic = np.array([atoms.pbc for atoms in images])
+    if not periodic.any():
+        return None
+    if not periodic.all():
+        row = int(np.argmin(periodic.all(axis=1)))
+        raise ValueError(
+            f"{path}: frame {row} has pbc {images[row].pbc.tolist()}; expected all frames periodic in all"
+            " three directions, or none"
+        )
+    return one_cell(np.array([atoms.cell.array for atoms in images]), str(path))
 
 
 def _labels(path: Path, row: int, atoms: Atoms) -> tuple[float, NDArray]:

@@ -1,8 +1,8 @@
-"""Labelled frames of one molecule, and the units they may come in."""
+"""Labelled frames of one molecule or box, and the units they may come in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,17 +28,49 @@ MD17_KEYS = ("z", "R", "E", "F")
 
 
 class Frames(NamedTuple):
-    """Frames of one molecule, with labels."""
+    """Frames of one molecule in vacuum or of one periodic box, with labels."""
 
     numbers: NDArray[np.int64]  # [N] atomic numbers
     positions: NDArray[np.float64]  # [F, N, 3] Å
     energies: NDArray[np.float64]  # [F] eV, absolute as in the file
     forces: NDArray[np.float64]  # [F, N, 3] eV/Å
     indices: NDArray[np.int64]  # [F] frame number in the file; for rMD17 its `old_indices`
+    cell: NDArray[np.float64] | None = None  # [3, 3] Å, rows are the lattice vectors; of every frame
 
     def take(self, rows: NDArray[np.integer]) -> Frames:
         """The frames in these rows, in this order."""
-        return Frames(self.numbers, *(field[rows] for field in self[1:]))
+        fields = (self.positions, self.energies, self.forces, self.indices)
+        return Frames(self.numbers, *(field[rows] for field in fields), cell=self.cell)
+
+    def nearest(self, steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Vectors [..., 3] (Å) between atoms, in a box to the nearest image."""
+        if self.cell is None:
+            return steps
+        return steps - np.round(steps @ np.linalg.inv(self.cell)) @ self.cell
+
+
+def one_cell(cells: NDArray[np.float64], source: str) -> NDArray[np.float64] | None:
+    """The cell [3, 3] (Å) of all frames, from those of each [F, 3, 3]; None where there are none.
+
+    Raises:
+      ValueError, beginning with `source`: they differ.
+    """
+    if not len(cells):
+        return None
+    others = np.flatnonzero(np.abs(cells - cells[0]).max(axis=(1, 2)) > 1e-4)
+    if len(others):
+        raise ValueError(
+            f"{source}: frame {others[0]} has another cell than frame 0; expected one cell, of dynamics at"
+            " constant volume"
+        )
+    return np.asarray(cells[0], np.float64)
+
+
+def join(parts: Sequence[Frames]) -> Frames:
+    """The frames of several files of one system, one after the other."""
+    names = ("positions", "energies", "forces", "indices")
+    fields = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    return Frames(parts[0].numbers, *fields, cell=parts[0].cell)
 
 
 class Splits(NamedTuple):

@@ -13,14 +13,15 @@ from experiments.figure_style import panels_of
 from experiments.frame_checks import check_frames
 from experiments.frames import Frames
 from experiments.problem import typical_geometry
-from objectives.observables import bond_lengths, pair_distances, virial_temperature
+from objectives.observables import bond_lengths, virial_temperature
 from objectives.statistics import autocorrelation_time, block_stderr
 from potentials import System, make_system
 
 OUTLIER = 8.0  # robust standard deviations
 BROKEN = 0.5  # Å, of a bond from its median length
 LISTED = 8  # frames a line
-SHOWN = 2000  # frames in the histogram of distances
+LISTED_BONDS = 60  # one a line; more are pooled by their elements
+SHOWN = 2_000_000  # distances in the histogram, at most
 
 
 class Inspection(NamedTuple):
@@ -43,7 +44,7 @@ def inspect_frames(frames: Frames, source: str, temperature: float | None = None
       ValueError: frames that can not be what they are said to be, see `check_frames`.
     """
     doubts = check_frames(frames, source, temperature=temperature)
-    system = make_system(frames.numbers, typical_geometry(frames), temperature or 1.0)
+    system = make_system(frames.numbers, typical_geometry(frames), temperature or 1.0, cell=frames.cell)
     energies, norms = frames.energies, np.linalg.norm(frames.forces, axis=-1)  # [F], [F, N]
     mean = energies.mean()
     lines = [
@@ -55,7 +56,10 @@ def inspect_frames(frames: Frames, source: str, temperature: float | None = None
         f"{norms.max():.4g} (frame {norms.max(axis=1).argmax()})",
         _order(frames),
     ]
-    if len(frames.numbers) > 2:
+    if frames.cell is not None:
+        vectors = "; ".join(" ".join(f"{x:.4g}" for x in vector) for vector in frames.cell)
+        lines.insert(1, f"periodic, lattice vectors {vectors} Å")
+    elif len(frames.numbers) > 2:
         virial = np.asarray(virial_temperature(frames.positions, frames.forces, system.masses), float)
         error = block_stderr(virial) if len(virial) >= 40 else np.inf
         lines.append(
@@ -67,7 +71,7 @@ def inspect_frames(frames: Frames, source: str, temperature: float | None = None
                 f"{source}: the virial temperature is not {temperature:g} K: no potential that fits these "
                 "labels samples these frames' energies"
             )
-    lengths = np.asarray(bond_lengths(frames.positions, system.bonds), float)
+    lengths = np.asarray(bond_lengths(frames.positions, system.bonds, frames.cell), float)
     lines += _bonds(frames.numbers, system, lengths)
     wrong = {
         f"energy more than {OUTLIER:g} robust sd from the median": _far(energies),
@@ -97,6 +101,16 @@ def _order(frames: Frames) -> str:
 
 def _bonds(numbers: NDArray, system: System, lengths: NDArray) -> list[str]:
     symbols = Atoms(numbers).get_chemical_symbols()
+    if len(system.bonds) > LISTED_BONDS:
+        kinds = np.array(["-".join(sorted((symbols[i], symbols[j]))) for i, j in system.bonds])
+        of_kind = {kind: lengths[:, kinds == kind] for kind in np.unique(kinds)}
+        return [
+            f"bonds, from covalent radii at a typical frame: {len(system.bonds)}",
+            *(
+                f"  {kind}: {x.shape[1]} bonds, mean {x.mean():.3f} Å, {x.min():.3f} to {x.max():.3f}"
+                for kind, x in of_kind.items()
+            ),
+        ]
     rows = [
         f"  {symbols[i]}{i}-{symbols[j]}{j}: mean {x.mean():.3f} Å, {x.min():.3f} to {x.max():.3f}"
         for (i, j), x in zip(system.bonds, lengths.T, strict=True)
@@ -132,7 +146,10 @@ def inspection_figure(frames: Frames, outliers: NDArray[np.bool_]) -> Figure:
     spread.set(xlabel="Energy − mean (eV)", ylabel="Frames")
     forces.hist(np.linalg.norm(frames.forces, axis=-1).ravel(), bins=60, color="#0072B2", log=True)
     forces.set(xlabel="Force on an atom (eV/Å)", ylabel="Atoms")
-    stride = -(-len(energies) // SHOWN)
-    distances.hist(np.asarray(pair_distances(frames.positions[::stride])).ravel(), bins=150, color="#0072B2")
+    first, second = np.triu_indices(len(frames.numbers), 1)
+    stride = -(-len(energies) * len(first) // SHOWN)
+    shown = frames.positions[::stride]
+    lengths = np.linalg.norm(frames.nearest(shown[:, first] - shown[:, second]), axis=-1)
+    distances.hist(lengths.ravel(), bins=150, color="#0072B2")
     distances.set(xlabel="Interatomic distance (Å)", ylabel="Pairs")
     return figure

@@ -78,20 +78,22 @@ def diagnose(
     now = np.asarray(energy(params, negatives.positions), dtype=np.float64) + offset
     rows = np.linspace(0, len(problem.test.energies) - 1, _RMSD_FRAMES).astype(int)
     data = problem.train.positions
-    curves = {
-        "negatives_rmsd": np.asarray(nearest_rmsd(negatives.positions, data, achiral)),
-        "reference_rmsd": np.asarray(
-            nearest_rmsd(problem.test.positions[np.unique(rows)], data, achiral)
-        ),
-    }
+    curves, medians = {}, {}
+    if problem.system.cell is None:  # in a liquid no two frames are alike
+        curves = {
+            "negatives_rmsd": np.asarray(nearest_rmsd(negatives.positions, data, achiral)),
+            "reference_rmsd": np.asarray(
+                nearest_rmsd(problem.test.positions[np.unique(rows)], data, achiral)
+            ),
+        }
+        medians = {f"{name}_median_angstrom": float(np.median(rmsd)) for name, rmsd in curves.items()}
     quantiles = reference.energy_quantiles - mean
     outside = (drawn < quantiles[0]) | (drawn > quantiles[-1])
     spurious = drawn < threshold
     metrics: Metrics = {
         "n_negatives": len(drawn),
         "negatives_wasserstein_mev": 1000 * wasserstein1(drawn, quantiles),
-        "negatives_rmsd_median_angstrom": float(np.median(curves["negatives_rmsd"])),
-        "reference_rmsd_median_angstrom": float(np.median(curves["reference_rmsd"])),
+        **medians,
     }
     for name, values in (
         ("energy_mean_ev", drawn),

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from experiments.datasets import Frames, Splits, load_splits, reading_settings
 from experiments.engines import require_engine
 from experiments.frame_files import read_frames
+from experiments.frames import join
 from experiments.known_datasets import Located, locate
 from experiments.npz_files import section_sizes
 from objectives import Batch
@@ -59,8 +60,9 @@ def make_problem(config: ConfigDict) -> Problem:
             f"training.batch_size is {config.training.batch_size}, but dataset.train gives "
             f"{len(train.energies)} frames"
         )
-    system = make_system(train.numbers, typical_geometry(train), config.dataset.temperature)
-    lengths = np.asarray(bond_lengths(train.positions, system.bonds), np.float64).mean(axis=0)
+    geometry = typical_geometry(train)
+    system = make_system(train.numbers, geometry, config.dataset.temperature, cell=train.cell)
+    lengths = np.asarray(bond_lengths(train.positions, system.bonds, train.cell), np.float64).mean(axis=0)
     system = system._replace(bond_lengths=lengths)
     shift = float(np.mean(train.energies))
     return Problem(
@@ -72,12 +74,24 @@ def make_problem(config: ConfigDict) -> Problem:
     )
 
 
+def require_vacuum(system: System, what: str) -> None:
+    """For what is of molecules only, so far.
+
+    Raises:
+      ValueError: the system is a box.
+    """
+    if system.cell is not None:
+        raise ValueError(f"{what}: periodic boxes are not supported yet; expected a molecule in vacuum")
+
+
 def data_digest(problem: Problem) -> str:
     """SHA-256 of all frames as they were read."""
     digest = hashlib.sha256()
     for frames in problem.splits:
         for array in (frames.positions, frames.energies, frames.forces):
             digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
+        if frames.cell is not None:
+            digest.update(frames.cell.tobytes())
     return digest.hexdigest()
 
 
@@ -95,7 +109,8 @@ def check_data(workdir: Path, problem: Problem) -> None:
 def typical_geometry(train: Frames) -> np.ndarray:
     """A training frame [N, 3] with the most common bonds, so that one hot frame does not set them."""
     rows = np.linspace(0, len(train.positions) - 1, min(GEOMETRIES, len(train.positions))).astype(int)
-    graphs = [make_system(train.numbers, train.positions[row], 1.0).bonds.tobytes() for row in rows]
+    systems = (make_system(train.numbers, train.positions[row], 1.0, cell=train.cell) for row in rows)
+    graphs = [system.bonds.tobytes() for system in systems]
     common, _ = Counter(graphs).most_common(1)[0]
     return train.positions[rows[graphs.index(common)]]
 
@@ -122,7 +137,8 @@ def make_potential(config: ConfigDict, system: System, train: Frames) -> Potenti
     settings = config.get(config.potential, ConfigDict())
     if len(system.bonds) and "cutoff" in settings:
         first, second = system.bonds.T
-        longest = np.linalg.norm(train.positions[:, first] - train.positions[:, second], axis=-1).max()
+        steps = train.nearest(train.positions[:, first] - train.positions[:, second])
+        longest = np.linalg.norm(steps, axis=-1).max()
         if settings.cutoff <= longest:
             raise ValueError(
                 f"{config.potential}.cutoff is {settings.cutoff} Å, shorter than a bond of "
@@ -136,11 +152,14 @@ def make_potential(config: ConfigDict, system: System, train: Frames) -> Potenti
 
 
 def to_batch(frames: Frames, system: System, energy_shift: float) -> Batch:
-    """Frames as device arrays: relative energies, centres of mass at 0, both before float32."""
-    weights = system.masses / system.masses.sum()
-    centres = np.einsum("n,fnk->fk", weights, frames.positions)
+    """Frames as device arrays: relative energies and, but in a box, centres of mass at 0, both before
+    float32."""
+    positions = frames.positions
+    if system.cell is None:
+        weights = system.masses / system.masses.sum()
+        positions = positions - np.einsum("n,fnk->fk", weights, positions)[:, None]
     return Batch(
-        positions=jnp.asarray(frames.positions - centres[:, None], jnp.float32),
+        positions=jnp.asarray(positions, jnp.float32),
         energies=jnp.asarray(frames.energies - energy_shift, jnp.float32),
         forces=jnp.asarray(frames.forces, jnp.float32),
     )
@@ -159,8 +178,7 @@ def all_frames(config: ConfigDict) -> Frames:
     located = locate_data(config)
     paths = [path for path in (located.path, located.test_path) if path]
     parts = [read_frames(path, **reading_settings(config.dataset)) for path in paths]
-    fields = (np.concatenate(field) for field in list(zip(*parts, strict=True))[1:])
-    joined = Frames(parts[0].numbers, *fields)
+    joined = join(parts)
     return joined.take(np.argsort(joined.indices, kind="stable"))
 
 

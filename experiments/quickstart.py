@@ -89,9 +89,7 @@ def stages(root: Path, seed: int) -> dict[str, ConfigDict]:
     return {"mse": first, "crmse": second}
 
 
-def run_stage(
-    name: str, config: ConfigDict, problem: Problem, objective: Objective, workdir: Path
-) -> None:
+def run_stage(name: str, config: ConfigDict, problem: Problem, objective: Objective, workdir: Path) -> None:
     """Trains and evaluates one stage, unless that is done already."""
     schedule = config.post_training if config.init_from else config.pre_training
     with tqdm(total=schedule.n_updates, desc=f"{name}: training", unit="update") as bar:

@@ -49,11 +49,13 @@ def reference_distributions(config: ConfigDict, problem: Problem) -> Distributio
     if section_sizes(located.path):
         return _read(located.path, dihedrals, config.dataset.temperature)
     frames = all_frames(config)
-    masses = problem.system.masses
-    virial = np.asarray(virial_temperature(frames.positions, frames.forces, masses))
-    positions, energies, virial = (
-        as_blocks(array, REFERENCE_BLOCKS) for array in (frames.positions, frames.energies, virial)
+    positions, energies = (
+        as_blocks(array, REFERENCE_BLOCKS) for array in (frames.positions, frames.energies)
     )
+    virial = None  # that of a box has the pressure's part too
+    if problem.system.cell is None:
+        of_frames = virial_temperature(frames.positions, frames.forces, problem.system.masses)
+        virial = as_blocks(np.asarray(of_frames), REFERENCE_BLOCKS)
     reference = measure(
         problem.system,
         positions,

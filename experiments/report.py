@@ -22,6 +22,8 @@ CAPTIONS = {
     "logarithmic. Weight far to the left is spurious minima. Bands are ±1 standard error.",
     "interatomic_distances": "Distribution of interatomic distances h(r), and each run's difference from the "
     "reference. Bands are ±1 standard error; in the lower panel, of model and reference combined.",
+    "radial_distributions": "Radial distribution functions by elements, between molecules where there is "
+    "more than one. Bands are ±1 standard error.",
     "dihedral_free_energies": "Free energy along each dihedral; gaps are angles that no frame visited. "
     "Bands are ±1 standard error.",
     "chain_energies": "Energy along the evaluation chains, one panel per run on the same axis. The line is "

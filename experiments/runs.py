@@ -29,11 +29,13 @@ GROUPS = {
     ),
     "rmsd": ("negatives_rmsd", "reference_rmsd"),
 }
-"""Group of curves -> its keys in curves.npz, all of them or none. Each dihedral is a group besides."""
+"""Group of curves -> its keys in curves.npz, all of them or none. Each dihedral and each g(r) is a group
+besides."""
 
 _UNITS = {
     "mev_per_angstrom": "meV/Å", "ev_per_angstrom": "eV/Å", "mev_per_atom": "meV/atom", "mev": "meV",
-    "ev": "eV", "angstrom": "Å", "ps": "ps", "fs": "fs", "ns": "ns", "k": "K", "seconds": "s",
+    "ev": "eV", "angstrom2_per_ps": "Å²/ps", "angstrom": "Å",
+    "ps": "ps", "fs": "fs", "ns": "ns", "k": "K", "seconds": "s",
 }  # fmt: skip
 UNIT_SUFFIX = re.compile(rf"_({'|'.join(_UNITS)})(?=_(?:median|mean|min|minimum|max|maximum|std)$|$)")
 """The unit in a metric's name."""
@@ -78,7 +80,7 @@ def load_run(workdir: str | Path, label: str, output: str = "eval") -> Run:
     except (ValueError, EOFError, OSError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{curves_path}: not a readable npz archive of plain arrays ({error})") from error
     run = Run(label, metrics, curves, _read_log(workdir / "train_log.csv"))
-    for group in (*GROUPS, *dihedral_groups(run)):
+    for group in (*GROUPS, *named_groups(run, "dihedral"), *named_groups(run, "rdf")):
         has_group(run, group)
     time_label(run)
     return run
@@ -135,9 +137,9 @@ def has_group(run: Run, group: str) -> bool:
     return all(run.curves[key].size for key in keys)
 
 
-def dihedral_groups(run: Run) -> dict[str, str]:
-    """Group key of each dihedral (`dihedral_0`, ...) to its name."""
-    return {f"dihedral_{d}": str(name) for d, name in enumerate(run.curves.get("dihedral_names", ()))}
+def named_groups(run: Run, kind: str) -> dict[str, str]:
+    """Group key of each dihedral (`dihedral_0`, ...) or of each g(r) (`rdf_0`, ...) to its name."""
+    return {f"{kind}_{index}": str(name) for index, name in enumerate(run.curves.get(f"{kind}_names", ()))}
 
 
 def time_label(run: Run) -> str:

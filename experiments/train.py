@@ -7,11 +7,9 @@ python -m experiments.train --config=experiments/configs/ethanol.py --workdir=W1
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +26,19 @@ from experiments.limits import check_limits
 from experiments.locks import sole_writer
 from experiments.logs import NegativesLog, TrainingLog
 from experiments.problem import DIGEST, Problem, check_data, data_digest, make_problem
-from experiments.training import OPTIMISERS, Schedule, TrainState, make_optimiser, make_update, start
-from objectives import Objective, energy_force_errors, make_objective
+from experiments.starting_points import check_parent, starting_weights
+from experiments.training import (
+    OPTIMISERS,
+    Schedule,
+    TrainState,
+    Update,
+    make_optimiser,
+    make_update,
+    start,
+)
+from objectives import FULL_LIST, Metrics, Objective, energy_force_errors, make_objective
+from potentials.neighbours import MARGIN, room_in, with_room
 from potentials.registry import lookup
-from potentials.torch_weights import read_state_dict, schnet_params, schnet_settings
 
 CONFIG = config_flags.DEFINE_config_file("config")
 WORKDIR = flags.DEFINE_string(
@@ -77,66 +84,19 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
     return problem, objective
 
 
-def check_parent(config: ConfigDict) -> None:
-    """Checks that `config.init_from` holds a run on the same data with the same potential.
-
-    Raises:
-      ValueError: no checkpoints there, or another data set, seed of the split, or potential.
-    """
-    if not (Path(config.init_from) / "checkpoints").is_dir():
-        raise ValueError(f"init_from: {config.init_from} holds no checkpoints; expected a trained run")
-    shared = ("potential", config.potential, "zbl", "dataset")
-    records = (json.loads(c.to_json()) for c in (binary.read_config(config.init_from), config))
-    parent, own = (
-        {name: record[name] for name in shared if name in record} for record in map(binary.complete, records)
-    )
-    if difference := binary.difference(parent, own):
-        raise ValueError(f"init_from: {config.init_from} was trained on another problem: {difference}")
-
-
-def starting_weights(config: ConfigDict, problem: Problem) -> tuple[Any, Any]:
-    """(params, optimiser state) before the first update: new, those of `config.init_from`, or published
-    ones from `config.weights`.
-
-    Raises:
-      ValueError, OSError, ImportError: the checkpoint or the weights can not be read.
-    """
-    key, _ = jax.random.split(jax.random.PRNGKey(config.seed))
-    params = problem.potential.init(key)
-    if config.get("weights"):
-        params = published_weights(config, problem, params)
-    moments = make_optimiser(1.0).init(params)  # clipping has no state
-    if config.init_from:
-        source = Checkpoints(config.init_from)
-        params, _, moments = source.restore_weights(params, moments)
-        source.close()
-    return params, moments
-
-
-def published_weights(config: ConfigDict, problem: Problem, template: Any) -> Any:
-    """Params from the file `config.weights`. Energies are defined up to a constant: the readout's bias is
-    moved so that the mean error on the training frames is zero.
-
-    Raises:
-      ValueError, OSError, ImportError: no SchNet, an unreadable file, or a network of another shape.
-    """
-    if config.potential != "schnet":
-        raise ValueError(f"weights: expected the potential schnet for them, got {config.potential}")
-    state = read_state_dict(config.weights)
-    params = schnet_params(state)
-    cutoff = schnet_settings(state)["cutoff"]
-    if not np.isclose(cutoff, config.schnet.cutoff):
-        raise ValueError(
-            f"weights: {config.weights} has a cutoff of {cutoff} Å; expected config.schnet's, "
-            f"{config.schnet.cutoff}"
-        )
-    shapes, expected = (jax.tree.map(np.shape, tree) for tree in (params, template))
-    if found := binary.difference(shapes, expected):
-        raise ValueError(f"weights: {config.weights} holds another network than config.schnet: {found}")
-    energies = jax.lax.map(partial(problem.potential.energy, params), problem.train.positions, batch_size=50)
-    offset = jnp.mean(energies - problem.train.energies) / len(problem.system.numbers)
-    params["readout_1"]["bias"] -= offset
-    return params
+def roomy_update(update: Update, state: TrainState, problem: Problem) -> tuple[TrainState, Metrics, Any]:
+    """The updates of one jitted call. In a box they are made again, with more room in the neighbour lists,
+    where a list of the objective's chains was full."""
+    if problem.potential.room_for is None:
+        return update(state, problem.train)
+    while True:
+        begun = jax.tree.map(jnp.copy, state)  # the update takes the state's memory
+        done = update(begun, problem.train)
+        if not float(done[1].get(FULL_LIST, 0.0)) > 0:
+            return done
+        room = min(int(np.ceil(MARGIN * room_in(state.params))), len(problem.system.numbers) - 1)
+        state = with_room(state, room)
+        binary.LOG.info("a neighbour list was full: the updates are made again with room for %d", room)
 
 
 def train(
@@ -207,7 +167,7 @@ def _train(
     began, first = time.monotonic(), int(state.step)
     with interruptible() as interrupted:
         while int(state.step) < schedule.n_updates:
-            state, metrics, samples = update(state, problem.train)
+            state, metrics, samples = roomy_update(update, state, problem)
             step = int(state.step)
             row = {"step": step, **{name: float(value) for name, value in metrics.items()}}
             row |= {name: float(value) for name, value in errors(state.average).items()}

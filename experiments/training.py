@@ -95,6 +95,10 @@ def draw_batch(frames: Batch, key: Array, step: Array, batch_size: int) -> Batch
     return jax.tree.map(lambda leaf: leaf[rows], frames)
 
 
+Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics, Any]]
+"""(state, frames) -> (state, metrics averaged over the call, the last samples)."""
+
+
 def make_update(
     objective: Objective,
     optimiser: optax.GradientTransformation,
@@ -102,7 +106,7 @@ def make_update(
     *,
     batch_size: int,
     n_updates: int,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics, Any]]:
+) -> Update:
     """A jitted, donated function that makes `n_updates` updates in one scan.
 
     Args:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from objectives.averages import make_observables
+from objectives.base import FULL_LIST as FULL_LIST
 from objectives.base import Batch as Batch
 from objectives.base import Metrics as Metrics
 from objectives.base import Objective as Objective
@@ -34,7 +35,8 @@ def _contrastive(potential: Potential, system: System, config: Any) -> Objective
     name = settings.pop("sampler")
     temperatures = [factor * system.temperature for factor in (1.0, *settings.pop("hotter", ()))]
     samplers = [make_sampler(name, potential, system._replace(temperature=t), config) for t in temperatures]
-    return contrastive(potential, samplers, system.masses, temperatures, **settings)
+    masses = system.masses if system.cell is None else None
+    return contrastive(potential, samplers, masses, temperatures, **settings)
 
 
 def _crmse(potential: Potential, system: System, config: Any) -> Objective:

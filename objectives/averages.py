@@ -18,24 +18,31 @@ ANGLE_WIDTH = 0.035  # rad, two bins of the ADF
 
 
 def _distances(system: System) -> Observable:
+    _require_vacuum(system, "distances")
     return partial(distance_distribution, grid=distance_grid(), width=DISTANCE_WIDTH)
 
 
 def _bond_lengths(system: System) -> Observable:
     _require_bonds(system, "bond_lengths")
-    return partial(bond_lengths, bonds=system.bonds)
+    return partial(bond_lengths, bonds=system.bonds, cell=system.cell)
 
 
 def _mean_bond_length(system: System) -> Observable:
     _require_bonds(system, "mean_bond_length")
-    return lambda positions: jnp.mean(bond_lengths(positions, system.bonds))[None]
+    return lambda positions: jnp.mean(bond_lengths(positions, system.bonds, system.cell))[None]
 
 
 def _angles(system: System) -> Observable:
+    _require_vacuum(system, "angles")
     triples = find_angles(system.bonds)
     if not len(triples):
         raise ValueError("observable 'angles': the system has no two bonds at one atom")
     return partial(angle_distribution, triples=triples, grid=angle_grid(), width=ANGLE_WIDTH)
+
+
+def _require_vacuum(system: System, name: str) -> None:
+    if system.cell is not None:
+        raise ValueError(f"observable '{name}' is of molecules in vacuum; the system has a cell")
 
 
 def _require_bonds(system: System, name: str) -> None:

@@ -32,6 +32,11 @@ def _whole(samples: Any) -> Array:
     return jnp.float32(1.0)
 
 
+FULL_LIST = "full_neighbour_list"
+"""Metric of objectives that simulate in a box: above 0 where a neighbour list lacked room, so that the
+trainer makes room and the update again."""
+
+
 class Objective(NamedTuple):
     """What a potential is trained for, as three pure functions.
 

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from objectives.base import Batch, Metrics, Objective
+from objectives.base import FULL_LIST, Batch, Metrics, Objective
 from potentials.base import Params, Potential
 from potentials.units import KB
 from samplers.base import Sampler, centre, draw, where_replica
 from samplers.exchange import exchange
 from samplers.mala import tune_step_size
-from samplers.simulation import advance
+from samplers.simulation import advance, any_full
 
 _MARGIN = 2.0  # k_B T; the reference itself goes below its lowest frame now and then
 _PROBES = 256  # frames whose energies say how low the reference goes
@@ -33,13 +33,15 @@ class Negatives(NamedTuple):
     or energy went non-finite in the last window (it counts for nothing and is restarted from data);
     energies [R] in eV, under the params that drew them; fallen [R], True where such an energy is more
     than 2 k_B T below those of the reference frames; accepted [R], 1 or 0 for the last Metropolis test, None
-    for samplers without one."""
+    for samplers without one; full, whether a neighbour list lacked room, at whatever temperature, None where
+    there is no list."""
 
     positions: Array
     alive: Array
     energies: Array
     fallen: Array
     accepted: Array | None = None
+    full: Array | None = None
 
 
 class ChainState(NamedTuple):
@@ -97,13 +99,15 @@ def contrastive_loss(
     }
     if negatives.accepted is not None:
         metrics["acceptance"] = jnp.mean(negatives.accepted)
+    if negatives.full is not None:
+        metrics[FULL_LIST] = negatives.full.astype(jnp.float32)
     return (gap + fallen_weight * holes) / (KB * temperature), metrics
 
 
 def contrastive(
     potential: Potential,
     samplers: Sequence[Sampler],
-    masses: Array,
+    masses: Array | None,
     temperatures: Sequence[float],
     *,
     n_chains: int = 64,
@@ -122,7 +126,7 @@ def contrastive(
     Args:
       potential: U.
       samplers: of each temperature; MALA or BAOAB (unbiased), or ULA (the paper's).
-      masses: [N], amu; frames are centred between windows.
+      masses: [N], amu; frames are centred between windows. None in a box, where they are not.
       temperatures: K, rising; the first is the reference's.
       n_chains: B chains at each temperature, started from training frames.
       n_steps: K sampler steps between two updates.
@@ -162,7 +166,8 @@ def contrastive(
 
     def window(sampler: Sampler, params: Params, chains: Any) -> tuple[Any, Array, Array]:
         chains, alive, _ = advance(sampler, params, sampler.refresh(params, chains), n_steps)
-        chains = chains.set(position=centre(chains.position, masses))
+        if masses is not None:
+            chains = chains.set(position=centre(chains.position, masses))
         # `advance` looks at positions: a chain may have just stepped where there is no energy.
         energies = energy(params, chains.position)
         return chains, alive & jnp.isfinite(energies), energies
@@ -173,6 +178,7 @@ def contrastive(
         run = [window(s, params, chains) for s, chains in zip(samplers, state.levels, strict=True)]
         alive, energies = (jnp.stack(column) for column in list(zip(*run, strict=True))[1:])
         positions = jnp.stack([chains.position for chains, *_ in run])
+        full = any_full(potential, params, positions, ~alive)
         source = exchange(swap, jnp.where(alive, energies, jnp.nan), temperatures)
         moved = source != jnp.arange(len(samplers))[:, None]
         positions, energies = (_take_level(leaf, source) for leaf in (positions, energies))
@@ -181,7 +187,7 @@ def contrastive(
         rows = np.linspace(0, len(state.data) - 1, min(len(state.data), _PROBES)).astype(int)
         floor = jnp.min(energy(params, state.data[rows])) - _MARGIN * KB * temperatures[0]
         fallen = energies[0] < floor
-        negatives = Negatives(positions[0], alive[0], energies[0], fallen, accepted)
+        negatives = Negatives(positions[0], alive[0], energies[0], fallen, accepted, full)
         restart = ~alive | (jax.random.uniform(which, alive.shape) < restart_fraction)
         drawn = draw(pick, state.data, restart.size).reshape(positions.shape)
         positions = jnp.where(restart[..., None, None], drawn, positions)

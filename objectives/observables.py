@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from potentials.edges import safe_norm
+from potentials.edges import nearest_image, safe_norm
 from potentials.units import KB
 
 
@@ -52,17 +52,21 @@ def energy_grid(reference: ArrayLike, bins: int = 100, margin: float = 0.5) -> G
     return uniform_grid(low - pad, high + pad, bins)
 
 
-def pair_distances(positions: ArrayLike) -> jax.Array:
-    """Distances [..., N(N−1)/2] (Å) of all pairs i < j of [..., N, 3] (Å), in `np.triu_indices` order."""
+def pair_distances(positions: ArrayLike, cell: ArrayLike | None = None) -> jax.Array:
+    """Distances [..., N(N−1)/2] (Å) of all pairs i < j of [..., N, 3] (Å), in `np.triu_indices` order; to the
+    nearest image in a cell [3, 3] (Å)."""
     positions = jnp.asarray(positions)
     i, j = np.triu_indices(positions.shape[-2], k=1)
-    return safe_norm(positions[..., i, :] - positions[..., j, :])
+    steps = positions[..., i, :] - positions[..., j, :]
+    return safe_norm(steps if cell is None else nearest_image(steps, cell))
 
 
-def bond_lengths(positions: ArrayLike, bonds: ArrayLike) -> jax.Array:
-    """Lengths of bonds [M, 2]: positions [..., N, 3] (Å) -> [..., M] (Å)."""
+def bond_lengths(positions: ArrayLike, bonds: ArrayLike, cell: ArrayLike | None = None) -> jax.Array:
+    """Lengths of bonds [M, 2]: positions [..., N, 3] (Å) -> [..., M] (Å); to the nearest image in a cell
+    [3, 3] (Å)."""
     positions, bonds = jnp.asarray(positions), jnp.asarray(bonds, dtype=int).reshape(-1, 2)
-    return safe_norm(positions[..., bonds[:, 0], :] - positions[..., bonds[:, 1], :])
+    steps = positions[..., bonds[:, 0], :] - positions[..., bonds[:, 1], :]
+    return safe_norm(steps if cell is None else nearest_image(steps, cell))
 
 
 def dihedral_angles(positions: ArrayLike, quadruples: ArrayLike) -> jax.Array:
@@ -102,17 +106,18 @@ def _density(cdf: jax.Array, edges: jax.Array) -> jax.Array:
     return jnp.diff(cdf, axis=-1) / jnp.diff(edges)
 
 
-def distance_histogram(positions: ArrayLike, grid: Grid) -> jax.Array:
+def distance_histogram(positions: ArrayLike, grid: Grid, cell: ArrayLike | None = None) -> jax.Array:
     """h(r): the density of interatomic distances, each frame by itself.
 
     Args:
       positions: [..., N, 3], Å.
       grid: bins in Å; a distance on an edge belongs to the bin above it.
+      cell: [3, 3], Å, of a periodic box; distances are to the nearest image.
 
     Returns:
       h [..., B], 1/Å; Σ h·Δr is the share of the N(N−1)/2 pairs that lie in the grid.
     """
-    return _density(_empirical_cdf(pair_distances(positions), grid.edges), grid.edges)
+    return _density(_empirical_cdf(pair_distances(positions, cell), grid.edges), grid.edges)
 
 
 def distance_distribution(positions: ArrayLike, grid: Grid, width: float) -> jax.Array:

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 from objectives.observables import Grid, smeared_density
-from potentials.edges import nearest_image, safe_norm
+from potentials.edges import largest_radius, nearest_image, safe_norm
 from potentials.system import System
 
 
@@ -34,13 +34,6 @@ def element_pairs(system: System, first: int, second: int, *, between_molecules:
     return np.stack([i[chosen], j[chosen]], axis=1)
 
 
-def largest_radius(cell: ArrayLike) -> float:
-    """Half the smallest distance between opposite faces of a cell [3, 3] (Å): within it the nearest
-    image is the only one."""
-    cell = np.asarray(cell, dtype=float)
-    return float(0.5 / np.linalg.norm(np.linalg.inv(cell), axis=0).max())
-
-
 def radial_distribution(
     positions: ArrayLike, pairs: ArrayLike, cell: ArrayLike, grid: Grid, width: float
 ) -> jax.Array:
@@ -60,19 +53,18 @@ def radial_distribution(
       ValueError: a grid beyond half the cell, or width ≤ 0.
     """
     limit = largest_radius(cell)
-    if float(grid.edges[-1]) > limit * (1 + 1e-6):
+    if float(np.asarray(grid.edges)[-1]) > limit * (1 + 1e-6):
         raise ValueError(
             f"the grid of g(r) ends at {float(grid.edges[-1]):.3f} Å; expected at most half the cell, "
             f"{limit:.3f} Å"
         )
     positions, pairs = jnp.asarray(positions), jnp.asarray(pairs, dtype=int)
-    matrix = jnp.asarray(cell, positions.dtype)
     steps = positions[..., pairs[:, 0], :] - positions[..., pairs[:, 1], :]
-    distances = safe_norm(nearest_image(steps, matrix))
+    distances = safe_norm(nearest_image(steps, cell))
     density = smeared_density(distances, grid, width)
     edges = grid.edges
     shells = 4 / 3 * jnp.pi * (edges[1:] ** 3 - edges[:-1] ** 3) / (edges[1:] - edges[:-1])
-    return density * jnp.abs(jnp.linalg.det(matrix)) / shells
+    return density * abs(np.linalg.det(np.asarray(cell, float))) / shells
 
 
 def window_deviations(

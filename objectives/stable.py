@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from objectives.base import Batch, Metrics, Objective
+from objectives.base import FULL_LIST, Batch, Metrics, Objective
 from objectives.ensemble import (
     Ensemble,
     Observable,
@@ -26,7 +26,7 @@ from objectives.ensemble import (
 )
 from potentials.base import Params, Potential
 from samplers.base import Sampler, centre, draw, new_noise, where_replica
-from samplers.simulation import advance
+from samplers.simulation import advance, any_full
 from samplers.stability import Criterion
 
 SIMULATING, LEARNING, DONE = 0, 1, 2
@@ -85,6 +85,7 @@ class Samples(NamedTuple):
       rate: factor on the learning rate, 0 unless LEARNING.
       unstable_fraction: of the replicas.
       cycle: how many pairs of phases are complete.
+      full: whether a neighbour list lacked room, None where there is no list.
     """
 
     ensemble: Ensemble
@@ -93,6 +94,7 @@ class Samples(NamedTuple):
     rate: Array
     unstable_fraction: Array
     cycle: Array
+    full: Array | None = None
 
 
 class StableState(NamedTuple):
@@ -175,7 +177,8 @@ def stable(
             jnp.zeros((*shape, *frames.positions.shape[1:])), jnp.zeros(shape), jnp.zeros(shape, bool)
         )
         integer, real = jnp.int32, jnp.float32
-        latest = Samples(nothing, means | given, integer(SIMULATING), real(0), real(0), integer(0))
+        full = None if potential.overflow is None else jnp.asarray(False)
+        latest = Samples(nothing, means | given, integer(SIMULATING), real(0), real(0), integer(0), full)
         return StableState(
             replicas=sampler.init(start, params, draw(pick, frames.positions, s.n_replicas)),
             unstable=jnp.zeros(s.n_replicas, bool),
@@ -190,8 +193,8 @@ def stable(
             key=key,
         )
 
-    def window(params: Params, state: StableState) -> tuple[Any, Array, Ensemble]:
-        """All replicas for t steps: (their ends, which stayed intact [R], samples)."""
+    def window(params: Params, state: StableState) -> tuple[Any, Array, Ensemble, Array | None]:
+        """All replicas for t steps: (their ends, which stayed intact [R], samples, `Samples.full`)."""
 
         def body(carry: tuple[Any, Array, Array], _: None) -> tuple[Any, tuple[Array, ...]]:
             replicas, alive, intact = carry
@@ -207,15 +210,19 @@ def stable(
         _, noise, _ = jax.random.split(state.key, 3)
         starts = new_noise(noise, sampler.refresh(params, state.replicas))
         yes = jnp.ones(s.n_replicas, bool)
-        (ends, _, intact), records = jax.lax.scan(body, (starts, yes, yes), None, n_frames)
-        return ends, intact, Ensemble(*records)
+        (ends, alive, intact), records = jax.lax.scan(body, (starts, yes, yes), None, n_frames)
+        return ends, intact, Ensemble(*records), any_full(potential, params, ends.position, ~alive)
 
     def simulating(params: Params, state: StableState) -> StableState:
-        ends, intact, ensemble = window(params, state)
+        ends, intact, ensemble, full = window(params, state)
         unstable = state.unstable | ~intact
         share = jnp.mean(unstable)
         latest = state.latest._replace(
-            ensemble=ensemble, phase=jnp.int32(SIMULATING), rate=jnp.float32(0), unstable_fraction=share
+            ensemble=ensemble,
+            phase=jnp.int32(SIMULATING),
+            rate=jnp.float32(0),
+            unstable_fraction=share,
+            full=full,
         )
         return state._replace(
             replicas=where_replica(~unstable, ends, state.replicas),
@@ -229,7 +236,7 @@ def stable(
         )
 
     def learning(params: Params, state: StableState) -> StableState:
-        ends, intact, ensemble = window(params, state)
+        ends, intact, ensemble, full = window(params, state)
         share = jnp.mean(~intact)
         stale = jnp.where(share < state.best, 0, state.stale + 1)
         drop = stale > s.plateau_patience
@@ -255,7 +262,7 @@ def stable(
             stale=jnp.where(drop, 0, stale),
             reductions=reductions,
             uses=jnp.int32(1),
-            latest=Samples(ensemble, state.latest.targets, jnp.int32(LEARNING), rate, share, cycle),
+            latest=Samples(ensemble, state.latest.targets, jnp.int32(LEARNING), rate, share, cycle, full),
         )
 
     def again(params: Params, state: StableState) -> StableState:
@@ -306,6 +313,8 @@ def stable(
             "phase": samples.phase.astype(jnp.float32),
             "cycle": samples.cycle.astype(jnp.float32),
         }
+        if samples.full is not None:
+            where[FULL_LIST] = samples.full.astype(jnp.float32)
         return value, {**metrics, **where}
 
     return Objective(init, sample, loss, rate=lambda samples: samples.rate)

@@ -25,31 +25,41 @@ class Potential(NamedTuple):
       atomic_energies: (params, positions [N, 3] in Å, **kwargs) -> [N], eV; `energy` is their sum.
       tabulate: (params) -> params of the same surface, to float32 precision, that are faster to
         evaluate many times. For samplers; the gradient with respect to them is of no use.
+      overflow: (params, positions [N, 3]) -> bool, whether the energy is NaN for want of room in the
+        neighbour list of a periodic box. None where there is no list.
+      room_for: (positions [..., N, 3]), on the host -> how many neighbours these frames want room for, with
+        a margin (`neighbours.with_room`). None where there is no list.
     """
 
     init: Callable[..., Params]
     energy: Callable[..., Array]
     atomic_energies: Callable[..., Array]
     tabulate: Callable[[Params], Params] = _same
+    overflow: Callable[..., Array] | None = None
+    room_for: Callable[[Any], int] | None = None
 
 
 def from_atomic_energies(
-    init: Callable[..., Params],
-    atomic_energies: Callable[..., Array],
-    tabulate: Callable[[Params], Params] = _same,
+    init: Callable[..., Params], atomic_energies: Callable[..., Array], **functions: Callable
 ) -> Potential:
     """A potential whose energy is the sum of its atomic energies.
 
     Args:
       init: (key) -> params.
       atomic_energies: (params, positions [N, 3], **kwargs) -> [N], eV.
-      tabulate: see `Potential`.
+      **functions: further ones of `Potential`.
     """
 
     def energy(params: Params, positions: Array, **kwargs: Any) -> Array:
         return jnp.sum(atomic_energies(params, positions, **kwargs))
 
-    return Potential(init, energy, atomic_energies, tabulate)
+    return Potential(init, energy, atomic_energies, **functions)
+
+
+def with_atomic_energies(potential: Potential, atomic_energies: Callable[..., Array]) -> Potential:
+    """The potential with other atomic energies of the same params, and what else it has."""
+    new = from_atomic_energies(potential.init, atomic_energies)
+    return potential._replace(energy=new.energy, atomic_energies=atomic_energies)
 
 
 def from_energy(energy: Callable[..., Array], init: Callable[..., Params] | None = None) -> Potential:
@@ -83,7 +93,7 @@ def scale_shift(potential: Potential, scale: float = 1.0, shift: float | Array =
     def atomic_energies(params: Params, positions: Array, **kwargs: Any) -> Array:
         return scale * potential.atomic_energies(params, positions, **kwargs) + shift
 
-    return from_atomic_energies(potential.init, atomic_energies, potential.tabulate)
+    return with_atomic_energies(potential, atomic_energies)
 
 
 def add_prior(potential: Potential, prior: Callable[[Array], Array]) -> Potential:
@@ -97,7 +107,7 @@ def add_prior(potential: Potential, prior: Callable[[Array], Array]) -> Potentia
     def atomic_energies(params: Params, positions: Array, **kwargs: Any) -> Array:
         return potential.atomic_energies(params, positions, **kwargs) + prior(positions)
 
-    return from_atomic_energies(potential.init, atomic_energies, potential.tabulate)
+    return with_atomic_energies(potential, atomic_energies)
 
 
 def energy_and_forces(potential: Potential) -> Callable[..., tuple[Array, Array]]:

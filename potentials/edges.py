@@ -1,7 +1,10 @@
-"""The edges a network sees: distances of interacting pairs and a sum over neighbours.
+"""The edges a network sees: distances of interacting pairs, their vectors, and a sum over neighbours.
 
 A network never asks where the edges came from. For a small molecule in vacuum they are all pairs,
-with static indices: no neighbour list, no masks, and every radial filter computed once a pair.
+with static indices: no neighbour list, no masks, and every radial filter computed once a pair. In a
+periodic box they come from a neighbour list (`potentials.neighbours`), whose empty places are edges
+longer than the cutoff. So there is no mask to apply: whatever a network makes of an edge must vanish
+from its cutoff on, with its slope, as it does for smooth forces anyhow.
 """
 
 from __future__ import annotations
@@ -9,32 +12,50 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 
 class Edges(NamedTuple):
-    """The interacting pairs of one configuration.
+    """The interacting pairs of one configuration, in two forms; a network uses either.
 
     Attributes:
-      distances: [E], Å, one for each undirected pair.
+      distances: [E], Å.
       sum_neighbours: (filters [E, F], features [N, F]) -> [N, F], the continuous-filter
         convolution Σ_j features_j ∘ filters_ij over the neighbours j of each atom.
+      vectors: [D, 3], Å, one for each ordered pair, from the receiver to the sender.
+      senders, receivers: [D], atoms.
     """
 
     distances: Array
     sum_neighbours: Callable[[Array, Array], Array]
+    vectors: Array
+    senders: Array
+    receivers: Array
 
 
-def nearest_image(steps: Array, cell: Array) -> Array:
+def nearest_image(steps: Array, cell: ArrayLike) -> Array:
     """Vectors [..., 3] (Å) between atoms, moved by lattice vectors, the rows of cell [3, 3], to the
     rounded fractional coordinates: the nearest image of any that has one within half the distance of
-    opposite faces; other vectors come out no shorter than that.
+    opposite faces; other vectors come out no shorter than that. The cell is no tracer.
     """
-    fractional = steps @ jnp.linalg.inv(cell)
-    return (fractional - jnp.round(fractional)) @ cell
+    images = jnp.round(_times(steps, np.linalg.inv(np.asarray(cell, float))))
+    return steps - _times(images, np.asarray(cell))
+
+
+def _times(rows: Array, matrix: np.ndarray) -> Array:
+    # In full precision, where the default on an accelerator is less than float32.
+    return jnp.matmul(rows, matrix.astype(rows.dtype), precision=jax.lax.Precision.HIGHEST)
+
+
+def largest_radius(cell: ArrayLike) -> float:
+    """Half the smallest distance between opposite faces of a cell [3, 3] (Å): within it the nearest
+    image is the only one."""
+    cell = np.asarray(cell, dtype=float)
+    return float(0.5 / np.linalg.norm(np.linalg.inv(cell), axis=0).max())
 
 
 def dense_edges(n_atoms: int) -> Callable[[Array], Edges]:
@@ -44,27 +65,24 @@ def dense_edges(n_atoms: int) -> Callable[[Array], Edges]:
       n_atoms: N, at least 1.
 
     Returns:
-      positions [N, 3] -> `Edges` with E = N(N−1)/2, in the order of `np.triu_indices(N, 1)`.
+      positions [N, 3] -> `Edges` with E = N(N−1)/2, in the order of `np.triu_indices(N, 1)`, and
+      D = N(N−1), receiver by receiver.
     """
     first, second = np.triu_indices(n_atoms, 1)
     pair_of = np.zeros((n_atoms, n_atoms), dtype=int)
     pair_of[first, second] = pair_of[second, first] = np.arange(len(first))
-    others = np.array([[j for j in range(n_atoms) if j != i] for i in range(n_atoms)], dtype=int)
+    receivers, senders = np.nonzero(~np.eye(n_atoms, dtype=bool))
+    others = senders.reshape(n_atoms, n_atoms - 1)
     pair_of_other = pair_of[np.arange(n_atoms)[:, None], others]  # [N, N-1]
 
     def sum_neighbours(filters: Array, features: Array) -> Array:
         return jnp.sum(filters[pair_of_other] * features[others], axis=1)
 
     def edges(positions: Array) -> Edges:
-        return Edges(safe_norm(positions[first] - positions[second]), sum_neighbours)
+        distances = safe_norm(positions[first] - positions[second])
+        return Edges(distances, sum_neighbours, positions[senders] - positions[receivers], senders, receivers)
 
     return edges
-
-
-def directed_pairs(n_atoms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(senders, receivers) [N(N−1)] of all ordered pairs of different atoms, receiver by receiver."""
-    receivers, senders = np.nonzero(~np.eye(n_atoms, dtype=bool))
-    return senders, receivers
 
 
 def safe_norm(vectors: Array) -> Array:

@@ -14,8 +14,9 @@ from e3nn_jax.flax import Linear
 from jax import Array
 from jax_md._nn.nequip import NequIPConvolution
 
-from potentials.base import Params, Potential, from_atomic_energies
-from potentials.edges import directed_pairs, safe_norm
+from potentials.base import Params, Potential
+from potentials.edges import Edges, safe_norm
+from potentials.neighbours import potential_on_edges
 from potentials.system import System
 
 _ACTIVATIONS = {"e": "raw_swish", "o": "tanh"}
@@ -73,8 +74,8 @@ class NequIP(nn.Module):
     cutoff: float = 5.0
 
     @nn.compact
-    def __call__(self, species: Array, vectors: Array, senders: Array, receivers: Array) -> Array:
-        """One-hot kinds [N, n_elements], vectors [E, 3] (Å) from receivers to senders -> energies [N], eV."""
+    def __call__(self, species: Array, edges: Edges) -> Array:
+        """One-hot kinds [N, n_elements], edges -> atomic energies [N], eV."""
         hidden = e3nn.Irreps(
             [
                 (self.n_features, (order, p))
@@ -83,9 +84,12 @@ class NequIP(nn.Module):
             ]
         )
         harmonics = e3nn.spherical_harmonics(
-            e3nn.Irreps.spherical_harmonics(self.l_max), vectors, normalize=True, normalization="component"
+            e3nn.Irreps.spherical_harmonics(self.l_max),
+            edges.vectors,
+            normalize=True,
+            normalization="component",
         )
-        radial = BesselBasis(self.n_bessel, self.cutoff)(safe_norm(vectors))
+        radial = BesselBasis(self.n_bessel, self.cutoff)(safe_norm(edges.vectors))
         attributes = e3nn.IrrepsArray(f"{self.n_elements}x0e", species)
         h = Linear(f"{self.n_features}x0e")(attributes)
         for _ in range(self.n_layers):
@@ -96,34 +100,34 @@ class NequIP(nn.Module):
                 radial_net_n_hidden=self.n_radial,
                 num_basis=self.n_bessel,
                 n_neighbors=self.n_neighbours,
-            )(h, attributes, harmonics, senders, receivers, radial)
+            )(h, attributes, harmonics, edges.senders, edges.receivers, radial)
         h = Linear(f"{max(self.n_features // 2, 1)}x0e")(h)
         return Linear("1x0e")(h).array[:, 0]
 
 
 def nequip(system: System, **settings: float) -> Potential:
-    """NequIP for one molecule in vacuum, energies in eV.
+    """NequIP, energies in eV.
 
     Args:
-      system: the molecule; `system.cell` must be None.
-      **settings: the attributes of `NequIP` but for `n_elements` and `n_neighbours`, which the molecule has.
+      system: a molecule in vacuum, or a periodic box.
+      **settings: the attributes of `NequIP` but for `n_elements`, which the system has, and
+        `n_neighbours`: all others in vacuum, in a box the mean number within the cutoff.
 
     Raises:
-      ValueError: a periodic system.
+      ValueError: a box too small for the cutoff.
     """
-    if system.cell is not None:
-        raise ValueError("nequip: periodic boxes are not supported; the system has a cell")
     kinds, kind = np.unique(system.numbers, return_inverse=True)
     species = np.eye(len(kinds), dtype=np.float32)[kind]
-    senders, receivers = directed_pairs(len(kind))
-    network = NequIP(n_elements=len(kinds), n_neighbours=max(len(kind) - 1.0, 1.0), **settings)
+    cutoff = settings.get("cutoff", NequIP.cutoff)
+    neighbours = len(kind) - 1.0
+    if system.cell is not None:
+        neighbours = len(kind) / abs(np.linalg.det(system.cell)) * 4 / 3 * np.pi * cutoff**3
+    network = NequIP(n_elements=len(kinds), n_neighbours=max(neighbours, 1.0), **settings)
 
-    def atomic_energies(params: Params, positions: Array) -> Array:
-        vectors = positions[senders] - positions[receivers]
-        return network.apply({"params": params}, species, vectors, senders, receivers)
+    def atomic_energies(params: Params, edges: Edges) -> Array:
+        return network.apply({"params": params}, species, edges)
 
-    def init(key: Array) -> Params:
-        grid = np.arange(len(kind) * 3, dtype=np.float32).reshape(-1, 3)
-        return network.init(key, species, grid[senders] - grid[receivers], senders, receivers)["params"]
+    def init(key: Array, edges: Edges) -> Params:
+        return network.init(key, species, edges)["params"]
 
-    return from_atomic_energies(init, atomic_energies)
+    return potential_on_edges(system, cutoff, init, atomic_energies)

@@ -7,16 +7,15 @@ an atom embedding and an atomwise readout, so that published weights load
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from potentials.base import Params, Potential, from_atomic_energies
-from potentials.edges import Edges, dense_edges
+from potentials.base import Params, Potential
+from potentials.edges import Edges
+from potentials.neighbours import potential_on_edges
 from potentials.radial_table import look_up, make_table
 from potentials.system import System
 
@@ -107,34 +106,30 @@ _TABLE = "filter_table"
 
 
 def schnet(system: System, **settings: float) -> Potential:
-    """SchNet for one molecule in vacuum, energies in eV.
+    """SchNet, energies in eV.
 
     Args:
-      system: the molecule; `system.cell` must be None.
+      system: a molecule in vacuum, or a periodic box.
       **settings: the attributes of `SchNet`.
 
     Raises:
-      ValueError: a periodic system, or an atomic number without a row in the embedding.
+      ValueError: an atomic number without a row in the embedding, or a box too small for the cutoff.
     """
-    if system.cell is not None:
-        raise ValueError("schnet: periodic boxes are not supported; the system has a cell")
     network = SchNet(**settings)
     if system.numbers.max() >= network.n_elements:
         raise ValueError(f"schnet: atomic number {system.numbers.max()} needs n_elements above it")
-    edges: Callable[[Array], Edges] = dense_edges(len(system.numbers))
     numbers = np.asarray(system.numbers)
     spacing = min(0.01, network.cutoff / (network.n_gaussians - 1) / 20)  # Å, of the table
 
-    def init(key: Array) -> Params:
-        grid = np.arange(len(numbers) * 3, dtype=np.float32).reshape(-1, 3)
-        return network.init(key, numbers, edges(grid))["params"]
+    def init(key: Array, edges: Edges) -> Params:
+        return network.init(key, numbers, edges)["params"]
 
-    def atomic_energies(params: Params, positions: Array) -> Array:
-        graph, filters = edges(positions), None
+    def atomic_energies(params: Params, edges: Edges) -> Array:
+        filters = None
         if _TABLE in params:
-            rows = look_up(params[_TABLE], graph.distances, spacing)
+            rows = look_up(params[_TABLE], edges.distances, spacing)
             filters = jnp.split(rows, network.n_interactions, axis=1)
-        return network.apply({"params": params}, numbers, graph, filters)
+        return network.apply({"params": params}, numbers, edges, filters)
 
     def tabulate(params: Params) -> Params:
         def filters(distances: Array) -> Array:
@@ -142,4 +137,4 @@ def schnet(system: System, **settings: float) -> Potential:
 
         return {**params, _TABLE: make_table(filters, network.cutoff, spacing)}
 
-    return from_atomic_energies(init, atomic_energies, tabulate)
+    return potential_on_edges(system, network.cutoff, init, atomic_energies, tabulate)

@@ -38,9 +38,14 @@ def zbl(system: System, *, reach: float = 0.8, nonbonded_reach: float = 0.6) -> 
     Returns:
       positions [N, 3] (Å) -> atomic energies [N] (eV).
 
+    Raises:
+      ValueError: a periodic system.
+
     Source: J. F. Ziegler, J. P. Biersack, U. Littmark, The Stopping and Range of Ions in Matter
     (1985).
     """
+    if system.cell is not None:
+        raise ValueError("zbl: periodic boxes are not supported; the system has a cell")
     first, second = np.triu_indices(len(system.numbers), 1)
     charges = system.numbers.astype(np.float64)
     length = 0.46850 / (charges[first] ** 0.23 + charges[second] ** 0.23)

@@ -65,6 +65,9 @@ def mala(
         reverse = noise + jnp.sqrt(eta / 2) * beta * (state.force + force)
         log_ratio = -beta * (energy - state.energy) + 0.5 * jnp.sum(noise**2 - reverse**2)
         accept = jnp.log(jax.random.uniform(accept_key)) < log_ratio  # NaN compares as False
+        if potential.overflow is not None:
+            # No reason to reject: the chain stops there, and whoever runs it makes room.
+            accept |= potential.overflow(params, proposal)
 
         def choose(new: Array, old: Array) -> Array:
             return jnp.where(accept, new, old)

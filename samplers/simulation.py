@@ -13,6 +13,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from potentials.base import Params, Potential
+from potentials.neighbours import with_room
 from potentials.system import System
 from samplers.base import Sampler, State, centre, kinetic_temperature, where_replica
 from samplers.stability import Criterion, never
@@ -73,6 +74,24 @@ def advance(
     return state, alive, intact_steps
 
 
+def any_full(potential: Potential, params: Params, positions: Array, stopped: Array) -> Array | None:
+    """Whether one of the replicas that `advance` froze stands where a neighbour list lacks room.
+
+    Args:
+      potential, params: that moved them.
+      positions: [..., N, 3], Å, where each ended.
+      stopped: [...], which were frozen, or ended without a finite energy.
+
+    Returns:
+      A bool, or None where there is no list.
+    """
+    if potential.overflow is None:
+        return None
+    frames = positions.reshape(-1, *positions.shape[-2:])
+    full = jax.vmap(potential.overflow, (None, 0))(params, frames)
+    return jnp.any(full & stopped.ravel())
+
+
 class _Progress(NamedTuple):
     """What a window hands to the next."""
 
@@ -98,8 +117,8 @@ def _window(
     observe: Callable[..., Any],
     params: Params,
     progress: _Progress,
-    masses: Array | None,
     *,
+    masses: Array | None,
     degrees_of_freedom: int,
     frames: int,
     every: int,
@@ -141,6 +160,8 @@ def simulate(
 ) -> Iterator[tuple[Window, State, Array]]:
     """Runs replicas window by window; host memory holds one window at a time.
 
+    A window in which a neighbour list ran out of room is made again with more of it, from where it began.
+
     In vacuum every recorded frame is centred on its centre of mass, so that a drifting molecule
     does not lose digits in float32. A potential that is not invariant under translation, such as an
     external well, must therefore be run by `advance` or `sampler.step`, which never move a frame.
@@ -167,23 +188,43 @@ def simulate(
     per_window = record_every * window_frames
     params = jax.jit(potential.tabulate)(params)
     progress = _Progress(state, alive, alive, jnp.zeros(len(alive), jnp.int32))
+    run = partial(
+        _window,
+        sampler,
+        potential.energy,
+        criterion,
+        observe,
+        masses=masses,
+        degrees_of_freedom=degrees_of_freedom,
+        frames=window_frames,
+        every=record_every,
+    )
     for index in range(-(-n_steps // per_window)):
-        progress, (records, observed) = _window(
-            sampler,
-            potential.energy,
-            criterion,
-            observe,
-            params,
-            progress,
-            masses,
-            degrees_of_freedom=degrees_of_freedom,
-            frames=window_frames,
-            every=record_every,
-        )
+        begun = progress
+        progress, recorded = run(params, begun)
+        while (roomy := _more_room(potential, params, begun, progress)) is not None:
+            params = roomy
+            begun = begun._replace(state=sampler.refresh(params, begun.state))
+            progress, recorded = run(params, begun)
         intact_steps = np.asarray(progress.intact_steps)
-        records, observed = jax.device_get((records, observed))
+        records, observed = jax.device_get(recorded)
         window = Window(*records, intact_steps, (index + 1) * per_window, observed)
         yield window, progress.state, progress.alive
+
+
+def _more_room(potential: Potential, params: Params, begun: _Progress, ended: _Progress) -> Params | None:
+    """Params with room for the replicas that a full neighbour list stopped, None if there are none.
+
+    A stopped replica stands where its energy or force first was NaN.
+    """
+    if potential.overflow is None:
+        return None
+    stopped = np.asarray(begun.alive & ~ended.alive)
+    if not stopped.any():
+        return None
+    positions = ended.state.position[stopped]
+    full = np.asarray(jax.vmap(potential.overflow, (None, 0))(params, positions))
+    return with_room(params, potential.room_for(positions[full])) if full.any() else None
 
 
 class Trajectory(NamedTuple):

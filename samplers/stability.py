@@ -22,7 +22,9 @@ def never(positions: Array) -> Array:
     return jnp.zeros(len(positions), bool)
 
 
-def bond_deviation(bonds: ArrayLike, lengths: ArrayLike, threshold: float) -> Criterion:
+def bond_deviation(
+    bonds: ArrayLike, lengths: ArrayLike, threshold: float, cell: ArrayLike | None = None
+) -> Criterion:
     """Unstable where max_(i,j) | |r_i − r_j| − b_ij | > Δ over the bonds.
 
     Args:
@@ -30,6 +32,7 @@ def bond_deviation(bonds: ArrayLike, lengths: ArrayLike, threshold: float) -> Cr
       lengths: b, mean lengths in the reference [M], Å.
       threshold: Δ, Å; 0.5 in evaluations and 0.25 in training (StABlE, arXiv 2402.13984, A.5, after
         Fu et al., arXiv 2210.07237).
+      cell: [3, 3], Å, of a periodic box; a bond is to the nearest image.
 
     Raises:
       ValueError: no bonds, lengths of another shape, or a threshold that is not positive.
@@ -43,8 +46,10 @@ def bond_deviation(bonds: ArrayLike, lengths: ArrayLike, threshold: float) -> Cr
     first, second = bonds.T
 
     def criterion(positions: Array) -> Array:
-        distances = safe_norm(positions[:, first] - positions[:, second])
-        return jnp.any(jnp.abs(distances - lengths) > threshold, axis=-1)
+        steps = positions[:, first] - positions[:, second]
+        if cell is not None:
+            steps = nearest_image(steps, cell)
+        return jnp.any(jnp.abs(safe_norm(steps) - lengths) > threshold, axis=-1)
 
     return criterion
 
@@ -69,12 +74,11 @@ def minimum_distance(system: System, threshold: float) -> Criterion:
     if not len(first):
         raise ValueError("a minimum distance needs two atoms without a bond between them")
     _require_positive(threshold, "minimum distance")
-    cell = None if system.cell is None else jnp.asarray(system.cell, jnp.float32)
 
     def criterion(positions: Array) -> Array:
         steps = positions[:, first] - positions[:, second]
-        if cell is not None:
-            steps = nearest_image(steps, cell)
+        if system.cell is not None:
+            steps = nearest_image(steps, system.cell)
         return jnp.any(jnp.sum(steps**2, axis=-1) < threshold**2, axis=-1)
 
     return criterion
@@ -99,15 +103,11 @@ def make_criterion(system: System, bond_threshold: float, distance_threshold: fl
     """Both criteria with the system's own bonds; a threshold of 0 (Å) leaves one out.
 
     Raises:
-      ValueError: both are left out, bonds in a box, or one that the system has no pairs for.
+      ValueError: both are left out, or one that the system has no pairs for.
     """
     criteria = []
-    if bond_threshold and system.cell is not None:
-        raise ValueError(
-            "stability: bond deviations in a periodic box are not supported; expected a molecule"
-        )
     if bond_threshold:
-        criteria.append(bond_deviation(system.bonds, system.bond_lengths, bond_threshold))
+        criteria.append(bond_deviation(system.bonds, system.bond_lengths, bond_threshold, system.cell))
     if distance_threshold:
         criteria.append(minimum_distance(system, distance_threshold))
     if not criteria:

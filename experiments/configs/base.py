@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     config.dataset.length_unit = ""  # angstrom | bohr
     config.dataset.force_unit = ""  # such as kcal/mol/angstrom
     config.dataset.labels = ""  # original: MD17's, of rMD17's files; empty: the file's own
+    config.dataset.ignore_cell = False  # frames that call themselves periodic are molecules in vacuum
     config.dataset.temperature = placeholder(float)  # K, at which the frames were sampled; must be set
 
     # Potentials.

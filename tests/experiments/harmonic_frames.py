@@ -95,6 +95,7 @@ def config(**changes: object) -> SimpleNamespace:
         "length_unit": "",
         "force_unit": "",
         "labels": "",
+        "ignore_cell": False,
         "group": "",
         "temperature": 500.0,
     }

@@ -212,13 +212,35 @@ def test_extxyz_of_two_molecules(tmp_path):
         read_frames(tmp_path / "m.extxyz")
 
 
-def test_periodic_extxyz_warns(tmp_path, warnings):
-    frames = images(harmonic(3))
+def boxed(frames, cell=(20, 21, 22)):
     for atoms in frames:
-        atoms.set_cell([20, 20, 20])
+        atoms.set_cell(cell)
         atoms.pbc = True
-    ase.io.write(tmp_path / "b.extxyz", frames)
-    read_frames(tmp_path / "b.extxyz")
-    assert len(warnings) == 1
-    assert "b.extxyz" in warnings[0]
-    assert "periodic" in warnings[0]
+    return frames
+
+
+def test_periodic_extxyz(tmp_path):
+    ase.io.write(tmp_path / "b.extxyz", boxed(images(harmonic(3))))
+    found = read_frames(tmp_path / "b.extxyz", length_unit="bohr", force_unit="eV/angstrom")
+    np.testing.assert_allclose(found.cell, np.diag([20, 21, 22]) * 0.529177210903)
+    assert found.take(np.array([1])).cell is found.cell
+    assert read_frames(tmp_path / "b.extxyz", ignore_cell=True).cell is None
+    assert read_frames(write_extxyz(tmp_path)).cell is None
+
+
+def write_extxyz(folder):
+    ase.io.write(folder / "vacuum.extxyz", images(harmonic(3)))
+    return folder / "vacuum.extxyz"
+
+
+def test_cells_that_change_and_slabs_are_refused(tmp_path):
+    frames = boxed(images(harmonic(3)))
+    frames[2].set_cell([20, 21, 22.5])
+    ase.io.write(tmp_path / "npt.extxyz", frames)
+    with pytest.raises(ValueError, match=r"npt\.extxyz: frame 2 has another cell .* constant volume"):
+        read_frames(tmp_path / "npt.extxyz")
+    slab = boxed(images(harmonic(3)))
+    slab[1].pbc = (True, True, False)
+    ase.io.write(tmp_path / "slab.extxyz", slab)
+    with pytest.raises(ValueError, match=r"slab\.extxyz: frame 1 has pbc \[True, True, False\]"):
+        read_frames(tmp_path / "slab.extxyz")

@@ -121,9 +121,3 @@ def test_the_radial_basis_is_that_of_the_paper():
     slopes = [jax.grad(polynomial_cutoff), jax.grad(jax.grad(polynomial_cutoff))]
     with jax.enable_x64(True):
         assert all(abs(slope(5.0 - 1e-6, 5.0)) < 1e-4 for slope in slopes)
-
-
-def test_a_box_is_refused():
-    system = make_system(ETHANOL.numbers, ETHANOL.positions, 500.0, cell=20 * np.eye(3))
-    with pytest.raises(ValueError, match="periodic boxes are not supported"):
-        nequip(system)

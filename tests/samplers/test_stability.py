@@ -138,7 +138,6 @@ def test_advance_counts_steps_until_the_criterion_or_death():
         ),
         (lambda: make_criterion(WATER, 0.0), "every threshold is 0"),
         (lambda: any_of(), "no criteria"),
-        (lambda: make_criterion(WATER._replace(cell=np.eye(3)), 0.5), "in a periodic box"),
     ],
 )
 def test_errors(call, message):

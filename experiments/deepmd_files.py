@@ -1,0 +1,83 @@
+"""The folders of frames that DeePMD-kit trains on: one composition, one or more sets of arrays.
+
+`type.raw` gives each atom's kind, `type_map.raw` the kinds' symbols, and each `set.*` folder holds
+`coord.npy` [F, 3N], `force.npy` [F, 3N], `energy.npy` [F] and `box.npy` [F, 9]; eV and Å. A file `nopbc`
+marks molecules in vacuum. Zeng et al., J. Chem. Phys. 159, 054801 (2023).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers
+from numpy.typing import NDArray
+
+from experiments.frames import Frames, one_cell
+
+
+def is_deepmd(path: Path) -> bool:
+    """Whether this is such a folder."""
+    return path.is_dir() and (path / "type.raw").is_file()
+
+
+def read_deepmd(path: Path) -> tuple[Frames, str, str]:
+    """The frames of all sets, in the order of their names, and the units.
+
+    Raises:
+      ValueError: a file is missing or has another shape, an unknown symbol, or cells that differ.
+    """
+    numbers = _numbers(path)
+    folders = sorted(folder for folder in path.glob("set.*") if folder.is_dir())
+    if not folders:
+        raise ValueError(f"{path}: holds no folder 'set.*' of frames")
+    sets = [_read_set(folder, len(numbers), periodic=not (path / "nopbc").exists()) for folder in folders]
+    positions, forces, energies, boxes = (np.concatenate(arrays) for arrays in zip(*sets, strict=True))
+    frames = Frames(
+        numbers, positions, energies, forces, np.arange(len(energies)), one_cell(boxes, str(path))
+    )
+    return frames, "eV", "angstrom"
+
+
+def _numbers(path: Path) -> NDArray[np.int64]:
+    if not (path / "type_map.raw").is_file():
+        raise ValueError(f"{path}: 'type_map.raw' is missing; expected the symbols of the kinds in type.raw")
+    symbols = (path / "type_map.raw").read_text(encoding="utf-8").split()
+    try:
+        kinds = np.loadtxt(path / "type.raw", dtype=np.int64, ndmin=1)
+    except ValueError as error:
+        raise ValueError(f"{path / 'type.raw'}: expected a kind, 0 or more, an atom ({error})") from error
+    if not len(kinds) or kinds.min() < 0 or kinds.max() >= len(symbols):
+        raise ValueError(f"{path / 'type.raw'}: expected kinds from 0 to {len(symbols) - 1}, one an atom")
+    unknown = [symbol for symbol in symbols if symbol not in atomic_numbers]
+    if unknown:
+        raise ValueError(f"{path / 'type_map.raw'}: '{unknown[0]}' is no element's symbol")
+    return np.array([atomic_numbers[symbol] for symbol in symbols], dtype=np.int64)[kinds]
+
+
+def _read_set(folder: Path, n_atoms: int, *, periodic: bool) -> tuple[NDArray[np.float64], ...]:
+    energies = _array(folder, "energy").reshape(-1)
+    count = len(energies)
+    positions, forces = (
+        _shaped(folder, name, _array(folder, name), (count, n_atoms, 3)) for name in ("coord", "force")
+    )
+    if not periodic:
+        return positions, forces, energies, np.zeros((0, 3, 3))
+    return positions, forces, energies, _shaped(folder, "box", _array(folder, "box"), (count, 3, 3))
+
+
+def _array(folder: Path, name: str) -> NDArray[np.float64]:
+    file = folder / f"{name}.npy"
+    if not file.is_file():
+        raise ValueError(f"{folder}: '{name}.npy' is missing; expected coord, force, energy and box")
+    try:
+        return np.load(file, allow_pickle=False).astype(np.float64)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{file}: no readable array of numbers ({error})") from error
+
+
+def _shaped(folder: Path, name: str, array: NDArray, shape: tuple[int, ...]) -> NDArray:
+    if array.size != np.prod(shape) or (array.ndim and len(array) != shape[0]):
+        flat = (shape[0], int(np.prod(shape[1:])))
+        raise ValueError(f"{folder / name}.npy has shape {array.shape}, expected {flat}")
+    return array.reshape(shape)

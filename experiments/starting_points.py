@@ -1,0 +1,86 @@
+"""Where a run starts from: new weights, those of another run with its moments, or published ones."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import binary
+from experiments.checkpoints import Checkpoints
+from experiments.problem import Problem
+from experiments.training import make_optimiser
+from potentials.neighbours import room_in, with_room
+from potentials.torch_weights import read_state_dict, schnet_params, schnet_settings
+
+
+def check_parent(config: ConfigDict) -> None:
+    """Checks that `config.init_from` holds a run on the same data with the same potential.
+
+    Raises:
+      ValueError: no checkpoints there, or another data set, seed of the split, or potential.
+    """
+    if not (Path(config.init_from) / "checkpoints").is_dir():
+        raise ValueError(f"init_from: {config.init_from} holds no checkpoints; expected a trained run")
+    shared = ("potential", config.potential, "zbl", "dataset")
+    records = (json.loads(c.to_json()) for c in (binary.read_config(config.init_from), config))
+    parent, own = (
+        {name: record[name] for name in shared if name in record} for record in map(binary.complete, records)
+    )
+    if difference := binary.difference(parent, own):
+        raise ValueError(f"init_from: {config.init_from} was trained on another problem: {difference}")
+
+
+def starting_weights(config: ConfigDict, problem: Problem) -> tuple[Any, Any]:
+    """(params, optimiser state) before the first update: new, those of `config.init_from`, or published
+    ones from `config.weights`.
+
+    Raises:
+      ValueError, OSError, ImportError: the checkpoint or the weights can not be read.
+    """
+    key, _ = jax.random.split(jax.random.PRNGKey(config.seed))
+    params = problem.potential.init(key)
+    if config.get("weights"):
+        params = published_weights(config, problem, params)
+    moments = make_optimiser(1.0).init(params)  # clipping has no state
+    if config.init_from:
+        source = Checkpoints(config.init_from)
+        params, _, moments = source.restore_weights(params, moments)
+        source.close()
+    if problem.potential.room_for is not None:
+        batches = (problem.train, problem.validation, problem.test)
+        wanted = max(problem.potential.room_for(b.positions) for b in batches if len(b.energies))
+        params, moments = with_room((params, moments), max(wanted, room_in(params)))
+    return params, moments
+
+
+def published_weights(config: ConfigDict, problem: Problem, template: Any) -> Any:
+    """Params from the file `config.weights`. Energies are defined up to a constant: the readout's bias is
+    moved so that the mean error on the training frames is zero.
+
+    Raises:
+      ValueError, OSError, ImportError: no SchNet, an unreadable file, or a network of another shape.
+    """
+    if config.potential != "schnet":
+        raise ValueError(f"weights: expected the potential schnet for them, got {config.potential}")
+    state = read_state_dict(config.weights)
+    params = schnet_params(state)
+    cutoff = schnet_settings(state)["cutoff"]
+    if not np.isclose(cutoff, config.schnet.cutoff):
+        raise ValueError(
+            f"weights: {config.weights} has a cutoff of {cutoff} Å; expected config.schnet's, "
+            f"{config.schnet.cutoff}"
+        )
+    shapes, expected = (jax.tree.map(np.shape, tree) for tree in (params, template))
+    if found := binary.difference(shapes, expected):
+        raise ValueError(f"weights: {config.weights} holds another network than config.schnet: {found}")
+    energies = jax.lax.map(partial(problem.potential.energy, params), problem.train.positions, batch_size=50)
+    offset = jnp.mean(energies - problem.train.energies) / len(problem.system.numbers)
+    params["readout_1"]["bias"] -= offset
+    return params

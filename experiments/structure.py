@@ -1,0 +1,107 @@
+"""Structure and diffusion in a periodic box: radial distribution functions by elements, chain by chain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations_with_replacement
+
+import jax
+import numpy as np
+from ase.data import chemical_symbols
+from ml_collections import ConfigDict
+from numpy.typing import NDArray
+
+from experiments.comparison import Metrics, compared_chains
+from experiments.distributions import as_blocks, over_chains
+from experiments.problem import Problem, all_frames
+from experiments.reference_statistics import REFERENCE_BLOCKS
+from objectives.dynamics import diffusivity
+from objectives.observables import Grid, uniform_grid
+from objectives.pair_correlation import element_pairs, radial_distribution
+from objectives.statistics import jackknife
+from potentials.edges import largest_radius
+from potentials.system import System
+from samplers import Trajectory
+
+BIN = 0.05  # Å
+WIDTH = 0.03  # Å, of the Gaussian on each distance
+BALLISTIC = 1.0  # ps, after which the mean squared displacement is taken to be linear
+
+
+def structure(
+    config: ConfigDict, problem: Problem, trajectory: Trajectory
+) -> tuple[Metrics, dict[str, NDArray]]:
+    """g(r) of the chains beside that of all frames of the data set, and the molecules' diffusion.
+
+    `rdf_mae_<pair>` is the mean of |g − g_ref| over the bins, its error jackknifed over chains. The
+    diffusivity is that of the dynamics as run: Langevin friction slows it.
+    """
+    keep, chains = compared_chains(config, trajectory)
+    if chains.sum() < 2:
+        return {}, {}
+    system = problem.system
+    names = pair_names(system)
+    grid = uniform_grid(0.0, largest_radius(system.cell), int(largest_radius(system.cell) / BIN))
+    model = radial_distributions(system, list(trajectory.positions[chains][:, keep]), grid)
+    blocks = as_blocks(all_frames(config).positions, REFERENCE_BLOCKS)
+    reference = radial_distributions(system, list(blocks), grid)
+    metrics: Metrics = {}
+    curves: dict[str, NDArray] = {"rdf_names": np.array(list(names))}
+    for index, name in enumerate(names):
+        expected, error = over_chains(reference[:, index])
+        found, spread = over_chains(model[:, index])
+        mae = jackknife(lambda g, ref=expected: float(np.abs(g.mean(axis=0) - ref).mean()), model[:, index])
+        metrics[f"rdf_mae_{name}"], metrics[f"rdf_mae_{name}_stderr"] = mae.value, mae.stderr
+        curves[f"rdf_{index}_centers"] = np.asarray(grid.centers, np.float64)
+        curves[f"rdf_{index}_reference"], curves[f"rdf_{index}_reference_stderr"] = expected, error
+        curves[f"rdf_{index}_model"], curves[f"rdf_{index}_model_stderr"] = found, spread
+    return metrics | _diffusion(config, system, trajectory.positions[chains][:, keep]), curves
+
+
+def pair_names(system: System) -> dict[str, NDArray]:
+    """Pairs [P, 2] of atoms by their elements, `O-H` and so on, the heavier first; of different molecules
+    where there is more than one."""
+    between = bool(system.molecules.max() > 0)
+    kinds = sorted(np.unique(system.numbers), reverse=True)
+    pairs = {}
+    for first, second in combinations_with_replacement(kinds, 2):
+        try:
+            found = element_pairs(system, first, second, between_molecules=between)
+        except ValueError:  # one atom of this element, or one molecule with it
+            continue
+        pairs[f"{chemical_symbols[first]}-{chemical_symbols[second]}"] = found
+    return pairs
+
+
+def radial_distributions(system: System, chains: Sequence[NDArray], grid: Grid) -> NDArray[np.float64]:
+    """Mean g(r) of each chain [T, N, 3] and each of `pair_names` -> [C, K, B]."""
+
+    def mean(pairs: NDArray) -> NDArray:
+        one = jax.jit(
+            lambda frames: jax.lax.map(
+                lambda x: radial_distribution(x, pairs, system.cell, grid, WIDTH), frames
+            ).mean(axis=0)
+        )
+        return np.stack([np.asarray(one(chain.astype(np.float32)), np.float64) for chain in chains])
+
+    return np.stack([mean(pairs) for pairs in pair_names(system).values()], axis=1)
+
+
+def _diffusion(config: ConfigDict, system: System, positions: NDArray) -> Metrics:
+    """Of the molecules' centres of mass, relative to that of the box; from `BALLISTIC` to a quarter of the
+    chains, nothing where they are shorter than that or have no clock."""
+    timestep = config[config.evaluation.sampler].get("timestep", 0.0)
+    frame = timestep * config.evaluation.record_every  # fs
+    last = positions.shape[1] // 4
+    if not timestep or last * frame <= 1000 * BALLISTIC + frame:
+        return {}
+    first = int(np.ceil(1000 * BALLISTIC / frame))
+    weights = np.equal.outer(np.arange(system.molecules.max() + 1), system.molecules) * system.masses
+    weights /= weights.sum(axis=1, keepdims=True)
+    centres = np.einsum("mn,rtnk->rtmk", weights, positions)
+    whole = np.einsum("n,rtnk->rtk", system.masses / system.masses.sum(), positions)
+    found = diffusivity(centres - whole[:, :, None], frame, first, last)
+    return {
+        "diffusivity_angstrom2_per_ps": 1000 * found.value,
+        "diffusivity_angstrom2_per_ps_stderr": 1000 * found.stderr,
+    }

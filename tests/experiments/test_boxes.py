@@ -1,0 +1,147 @@
+"""Training in a periodic box: MSE and CRMSE run, resume, and make room in a full neighbour list."""
+
+import ase.io
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.lj import LennardJones
+from numpy.testing import assert_allclose
+
+from experiments import binary, evaluate
+from experiments.checkpoints import Checkpoints
+from experiments.configs import molecule
+from experiments.figures import figures
+from experiments.problem import make_problem, require_vacuum
+from experiments.runs import load_run, named_groups
+from experiments.starting_points import starting_weights
+from experiments.train import prepare, roomy_update, train
+from experiments.training import TrainState, start
+from potentials.neighbours import room_in, with_room
+from tests.experiments.small_problem import assert_same
+
+CELL = np.array([[8.0, 0, 0], [1.0, 8.0, 0], [0, -1.0, 8.5]])
+
+
+@pytest.fixture(scope="module")
+def argon(tmp_path_factory):
+    """An extxyz of 40 frames of eight argon atoms, wrapped, with Lennard-Jones labels."""
+    rng = np.random.default_rng(0)
+    grid = np.array(list(np.ndindex(2, 2, 2))) / 2 + 0.1
+    frames = []
+    for _ in range(40):
+        atoms = Atoms("Ar8", grid @ CELL + rng.normal(scale=0.25, size=(8, 3)), cell=CELL, pbc=True)
+        atoms.wrap()
+        atoms.calc = LennardJones(sigma=3.4, epsilon=0.0103, rc=8.0)
+        atoms.get_potential_energy()
+        frames.append(atoms)
+    path = tmp_path_factory.mktemp("data") / "argon.extxyz"
+    ase.io.write(path, frames)
+    return path
+
+
+def small(path, **changes):
+    config = molecule.get_config()
+    config.dataset.path, config.dataset.temperature = str(path), 90.0
+    config.dataset.train, config.dataset.validation, config.dataset.test = 24, 8, 8
+    config.schnet.n_features = config.schnet.n_filters = 8
+    config.schnet.n_interactions, config.schnet.cutoff = 1, 3.8
+    config.training.batch_size = 8
+    config.training.log_every = config.training.checkpoint_every = 5
+    config.pre_training.n_updates = config.post_training.n_updates = 10
+    config.post_training.warmup = 2
+    config.contrastive.n_chains, config.contrastive.n_steps, config.contrastive.burn_in = 3, 5, 5
+    config.contrastive.hotter = ()
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def run(config, workdir):
+    problem, objective = prepare(config)
+    return problem, train(config, problem, objective, binary.claim_workdir(str(workdir), config))
+
+
+def test_runs_follow_one_another_and_resume(argon, tmp_path):
+    problem, state = run(small(argon), tmp_path / "mse")
+    assert_allclose(problem.system.cell, CELL)
+    whole, half = small(argon), small(argon)
+    for config in (whole, half):
+        config.init_from = str(tmp_path / "mse")
+        config.objective = "crmse"
+    _, unbroken = run(whole, tmp_path / "crmse")
+    assert not np.allclose(unbroken.params["readout_0"]["kernel"], state.params["readout_0"]["kernel"])
+    # The same run, broken off after its first checkpoint, whose lists have another room than a new run's.
+    checkpoints = Checkpoints(tmp_path / "crmse")
+    assert checkpoints.steps() == [5, 10]
+    checkpoints.close()
+    (tmp_path / "crmse" / "checkpoints" / "10").rename(tmp_path / "gone")
+    _, resumed = run(half, tmp_path / "crmse")
+    assert_same(resumed, unbroken)
+    with pytest.raises(ValueError, match="calculator: periodic boxes are not supported yet"):
+        require_vacuum(problem.system, "calculator")
+
+
+def test_negatives_tell_of_a_full_list(argon):
+    problem, objective = prepare(small(argon, objective="contrastive"))
+    params = problem.potential.init(jax.random.PRNGKey(0))
+    ample = with_room(params, 7)
+    state = objective.init(jax.random.PRNGKey(1), ample, problem.train)
+    metric = jax.jit(
+        lambda p: objective.loss(p, problem.train, objective.sample(p, state)[0])[1]["full_neighbour_list"]
+    )
+    assert metric(ample) == 0
+    assert metric(with_room(params, 1)) == 1
+
+
+def test_an_update_with_a_full_list_is_made_again_with_room(argon):
+    problem = make_problem(small(argon))
+    params = with_room(problem.potential.init(jax.random.PRNGKey(0)), 3)
+    state = TrainState(jnp.int32(4), params, params, (), (), jax.random.PRNGKey(0))
+    rooms = []
+
+    def update(state, frames):
+        rooms.append(room_in(state))
+        jax.tree.map(lambda leaf: leaf.delete(), state)  # as a donated state is
+        return state, {"full_neighbour_list": jnp.float32(0.2 * (rooms[-1] < 5))}, None
+
+    roomy_update(update, state, problem)
+    assert rooms == [3, 4, 5]
+
+
+def test_a_checkpoint_remembers_the_room(argon, tmp_path):
+    config = small(argon)
+    problem, objective = prepare(config)
+    params, moments = starting_weights(config, problem)
+    state = start(jax.random.PRNGKey(0), params, moments, objective, problem.train)
+    (tmp_path / "run").mkdir()
+    checkpoints = Checkpoints(tmp_path / "run", write=True)
+    checkpoints.save(with_room(state._replace(step=jnp.int32(3)), 7))
+    assert room_in(checkpoints.restore(with_room(state, 2))) == 7
+    assert room_in(checkpoints.restore_weights(params, moments)) == 7
+    checkpoints.close()
+
+
+def test_a_box_too_small_for_the_cutoff(argon):
+    with pytest.raises(ValueError, match=r"cutoff of 4\.5 Å is more than half .* a larger box"):
+        make_problem(small(argon, **{"schnet.cutoff": 4.5}))
+    with pytest.raises(ValueError, match="zbl: periodic boxes are not supported"):
+        make_problem(small(argon, **{"zbl.enabled": True}))
+    assert (
+        make_problem(small(argon, **{"dataset.ignore_cell": True, "schnet.cutoff": 4.5})).system.cell is None
+    )
+
+
+def test_a_run_in_a_box_is_evaluated(argon, tmp_path):
+    config = small(argon)
+    problem, state = run(config, tmp_path / "mse")
+    config.evaluation.update({"n_chains": 4, "n_steps": 100, "record_every": 1, "discard": 0.2})
+    config.baoab.timestep = 20.0
+    evaluate.check_evaluation(config, problem, has_negatives=False)
+    metrics = evaluate.evaluate_run(config, problem, state.average, tmp_path / "mse")
+    assert metrics["rdf_mae_Ar-Ar"] > 0 and metrics["rdf_mae_Ar-Ar_stderr"] > 0
+    assert "reference_virial_temperature_k" not in metrics and "relaxed_energy_ev" not in metrics
+    drawn = load_run(tmp_path / "mse", "mse")
+    assert named_groups(drawn, "rdf") == {"rdf_0": "Ar-Ar"}
+    assert "radial_distributions" in figures([drawn])
+    assert evaluate.consistency_sentences(metrics) == []

@@ -1,0 +1,69 @@
+"""g(r) and diffusion of a box: an ideal gas, Brownian molecules, pairs by elements."""
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from experiments.structure import _diffusion, pair_names, radial_distributions
+from objectives.observables import uniform_grid
+from potentials import make_system
+from potentials.edges import largest_radius
+
+CELL = np.array([[9.0, 0, 0], [1.0, 8.0, 0], [0, 0.5, 8.5]])
+
+
+def waters(count=3):
+    """So many waters, each far from the others."""
+    one = np.array([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    positions = np.concatenate([one + 3.0 * np.array([i, i, i]) for i in range(count)])
+    cell = CELL if count < 4 else 20 * np.eye(3)
+    return make_system([8, 1, 1] * count, positions, 300.0, cell=cell)
+
+
+def test_pairs_of_different_molecules_by_elements():
+    pairs = pair_names(waters())
+    assert {name: len(found) for name, found in pairs.items()} == {"O-O": 3, "O-H": 12, "H-H": 12}
+    molecules = waters().molecules
+    assert all((molecules[found[:, 0]] != molecules[found[:, 1]]).all() for found in pairs.values())
+    alone = pair_names(waters(1))
+    assert {name: len(found) for name, found in alone.items()} == {"O-H": 2, "H-H": 1}
+
+
+def test_an_ideal_gas_has_no_structure():
+    rng = np.random.default_rng(0)
+    system = waters()
+    chains = [rng.uniform(size=(400, 9, 3)) @ CELL + rng.normal(size=3) * 30 for _ in range(8)]
+    grid = uniform_grid(0.0, largest_radius(CELL), 12)
+    found = radial_distributions(system, chains, grid)
+    assert found.shape == (8, 3, 12)
+    stderr = found.std(axis=0, ddof=1) / np.sqrt(8)
+    # The Gaussian takes a little over the last edge; the first bins are nearly empty.
+    inner = slice(3, -1)
+    deviations = (found.mean(axis=0) - 1)[:, inner] / stderr[:, inner]
+    assert np.abs(deviations).max() < 5 and np.sqrt(np.mean(deviations**2)) < 1.7
+
+
+def settings(record_every=50, timestep=1.0):
+    return ConfigDict(
+        {
+            "evaluation": {"sampler": "baoab", "record_every": record_every},
+            "baoab": {"timestep": timestep, "friction": 1.0},
+        }
+    )
+
+
+def test_diffusion_is_of_molecules_whatever_the_box_does():
+    # Each molecule walks as one with D = 0.25 Å²/ps, its atoms rattle, the whole box drifts.
+    rng = np.random.default_rng(1)
+    system = waters(5)
+    frames, replicas, interval = 400, 12, 0.05  # ps
+    steps = rng.normal(scale=np.sqrt(2 * 0.25 * interval), size=(replicas, frames, 5, 3))
+    walk = np.repeat(np.cumsum(steps, axis=1), 3, axis=2)
+    rattle = rng.normal(scale=0.05, size=walk.shape)
+    drift = np.arange(frames)[:, None, None] * 0.01
+    found = _diffusion(settings(), system, walk + rattle + drift)
+    value, stderr = (found[f"diffusivity_angstrom2_per_ps{end}"] for end in ("", "_stderr"))
+    # Relative to the centre of mass of five: a fifth of the motion is not seen.
+    assert value == pytest.approx(0.25 * 4 / 5, abs=4 * stderr) and stderr < 0.03
+    assert _diffusion(settings(record_every=1), system, walk) == {}
+    assert _diffusion(settings(timestep=0.0), system, walk) == {}
