@@ -32,6 +32,7 @@ _GAINED = {
     "weights": "",
     "dataset.labels": "",
     "dataset.group": "",
+    "dataset.ignore_cell": False,
     "pre_training.optimiser": "adam",
     "post_training.optimiser": "adam",
     "evaluation.bond_deviation": 0.5,

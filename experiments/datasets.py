@@ -17,7 +17,7 @@ from absl import logging
 
 from experiments.frame_checks import check_frames, doubt_neighbours, shared_frames
 from experiments.frame_files import read_frames
-from experiments.frames import Frames, Splits
+from experiments.frames import Frames, Splits, same_cell
 from experiments.known_datasets import Located, locate
 from experiments.npz_files import section_sizes
 from experiments.splits import (
@@ -157,13 +157,15 @@ def _split(frames: Frames, located: Located, config: DatasetConfig, counts: Coun
 
 
 def _test_frames(frames: Frames, path: Path, config: DatasetConfig, counts: Counts) -> Frames:
-    """The first frames of a test file, which must be of the same molecule."""
+    """The first frames of a test file, which must be of the same molecule or box."""
     test = _read_checked(path, config)
     if not np.array_equal(test.numbers, frames.numbers):
         raise ValueError(
             f"{path}: atomic numbers {test.numbers.tolist()} are not those of the training file,"
             f" {frames.numbers.tolist()}"
         )
+    if not same_cell(test.cell, frames.cell):
+        raise ValueError(f"{path}: its cell is not that of the training file")
     return _first(test, counts.test, str(path))
 
 

@@ -21,8 +21,12 @@ def is_deepmd(path: Path) -> bool:
     return path.is_dir() and (path / "type.raw").is_file()
 
 
-def read_deepmd(path: Path) -> tuple[Frames, str, str]:
+def read_deepmd(path: Path, *, ignore_cell: bool = False) -> tuple[Frames, str, str]:
     """The frames of all sets, in the order of their names, and the units.
+
+    Args:
+      path: the folder.
+      ignore_cell: read molecules in vacuum.
 
     Raises:
       ValueError: a file is missing or has another shape, an unknown symbol, or cells that differ.
@@ -31,7 +35,11 @@ def read_deepmd(path: Path) -> tuple[Frames, str, str]:
     folders = sorted(folder for folder in path.glob("set.*") if folder.is_dir())
     if not folders:
         raise ValueError(f"{path}: holds no folder 'set.*' of frames")
-    sets = [_read_set(folder, len(numbers), periodic=not (path / "nopbc").exists()) for folder in folders]
+    for folder in folders:
+        if (folder / "real_atom_types.npy").exists():
+            raise ValueError(f"{folder}: of mixed types, frames of other molecules; expected one composition")
+    periodic = not (ignore_cell or (path / "nopbc").exists())
+    sets = [_read_set(folder, len(numbers), periodic=periodic) for folder in folders]
     positions, forces, energies, boxes = (np.concatenate(arrays) for arrays in zip(*sets, strict=True))
     frames = Frames(
         numbers, positions, energies, forces, np.arange(len(energies)), one_cell(boxes, str(path))

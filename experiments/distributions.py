@@ -171,7 +171,8 @@ def _mean_hr(positions: NDArray, grid: Grid, cell: NDArray | None) -> NDArray[np
     total = np.zeros(len(grid.centers))
     pairs = positions.shape[1] * (positions.shape[1] - 1) // 2
     static = None if cell is None else tuple(map(tuple, cell.tolist()))
-    for piece in np.array_split(positions, max(1, len(positions) * pairs // _DISTANCES)):
+    pieces = min(max(1, len(positions) * pairs // _DISTANCES), len(positions))
+    for piece in np.array_split(positions, pieces):
         total += np.asarray(_summed_hr(piece, grid, static), dtype=np.float64)
     return (total / len(positions)).astype(np.float32)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from experiments.comparison import Metrics as Metrics
 from experiments.comparison import compare
 from experiments.distributions import Distributions
-from experiments.problem import Problem
+from experiments.problem import Problem, in_pieces
 from experiments.reference_statistics import evaluation_temperature, has_reference
 from experiments.stability import (
     bond_criterion,
@@ -29,12 +29,12 @@ from objectives import energy_force_errors
 from objectives.observables import energy_spread
 from objectives.statistics import block_stderr
 from potentials import Params
+from potentials.neighbours import ROOM_LIMIT, room_in, with_room
 from samplers import Sampler, Trajectory, collect, make_sampler, simulate, tune_step_size
 from samplers.base import State
 
 _WINDOW_FRAMES = 50
 _MALA_BURN_IN = 500
-_TEST_FRAMES = 500  # a piece, which bounds the memory
 
 
 class Evaluation(NamedTuple):
@@ -66,7 +66,9 @@ def evaluate(
     curves: dict[str, NDArray] = {}
     if config.evaluation.vacf_lags:
         chains = start_chains(config, problem, params)
-        curves = velocity_curves(config, params, *chains, bond_criterion(config, problem))
+        # In a box with as much room as is ever made: this short run is not made again for more.
+        roomy = with_room(params, min(ROOM_LIMIT * room_in(params), len(problem.system.numbers) - 1))
+        curves = velocity_curves(config, roomy, *chains, bond_criterion(config, problem))
     metrics = {**test_errors(problem, params), **settings_metrics(config, trajectory)}
     metrics |= stability_metrics(config, problem, trajectory, reference)
     if problem.system.cell is None:
@@ -75,15 +77,16 @@ def evaluate(
     if has_reference(config):
         if problem.system.cell is None:
             metrics |= consistency_metrics(config, problem, reference)
-        else:
-            more, pairs = structure(config, problem, trajectory)
-            metrics |= more
-            curves |= pairs
         more, compared = compare(config, problem, trajectory, reference)
         metrics |= more
         curves |= compared
+    if problem.system.cell is not None:
+        more, pairs = structure(config, problem, trajectory)
+        metrics |= more
+        curves |= pairs
+    else:  # a picture of a liquid would show nothing
+        curves |= spurious_curves(config, problem, trajectory, reference)
     curves |= chain_curves(config, problem, trajectory, reference)
-    curves |= spurious_curves(config, problem, trajectory, reference)
     return Evaluation(metrics, curves, trajectory)
 
 
@@ -127,8 +130,7 @@ def test_errors(problem: Problem, params: Params) -> Metrics:
     """Errors on the test frames; standard errors over blocks of neighbouring frames."""
     errors = jax.jit(lambda p, batch: energy_force_errors(problem.potential, p, batch))
     pieces = []
-    for first in range(0, len(problem.test.energies), _TEST_FRAMES):
-        piece = jax.tree.map(lambda leaf, first=first: leaf[first : first + _TEST_FRAMES], problem.test)
+    for piece in in_pieces(problem.test):
         energy, force = errors(params, piece)
         per_frame = np.abs(np.asarray(force)).reshape(len(force), -1).mean(axis=1)
         pieces.append((np.abs(np.asarray(energy)), per_frame))

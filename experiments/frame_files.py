@@ -66,14 +66,16 @@ def read_frames(
         cells that differ, or frames that are periodic in some directions only.
     """
     path = Path(path)
-    if not path.is_file() and not is_deepmd(path):
+    if path.is_dir() and not is_deepmd(path):
+        raise FileNotFoundError(f"{path}: a folder without type.raw; expected a file, or DeePMD-kit's layout")
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if group and not is_hdf5(path):
         raise ValueError(f"{path}: group '{group}' is asked for, which only HDF5 files hold")
     if labels and is_deepmd(path):
         raise ValueError(f"{path}: labels '{labels}' are asked for, which only rMD17's npz files hold")
     if is_deepmd(path):
-        frames, energy_default, length_default = read_deepmd(path)
+        frames, energy_default, length_default = read_deepmd(path, ignore_cell=ignore_cell)
     elif zipfile.is_zipfile(path):
         frames, energy_default, length_default = read_npz(path, labels)
     elif path.suffix == ".npz":
@@ -87,7 +89,7 @@ def read_frames(
         if not (energy_unit or length_unit):
             force_unit = force_unit or found.force_unit
     else:
-        frames, energy_default, length_default = _read_ase(path)
+        frames, energy_default, length_default = _read_ase(path, ignore_cell)
     energy = energy_unit or energy_default
     length = length_unit or length_default
     energy_factor = energy_scale(energy, f"{path}: energy unit")
@@ -97,11 +99,11 @@ def read_frames(
         positions=frames.positions * length_factor,
         energies=frames.energies * energy_factor,
         forces=frames.forces * force_factor,
-        cell=None if frames.cell is None or ignore_cell else frames.cell * length_factor,
+        cell=None if frames.cell is None else frames.cell * length_factor,
     )
 
 
-def _read_ase(path: Path) -> tuple[Frames, str, str]:
+def _read_ase(path: Path, ignore_cell: bool) -> tuple[Frames, str, str]:
     """Frames by way of ASE, in its units."""
     try:
         images = ase.io.read(path, index=":")
@@ -126,7 +128,7 @@ def _read_ase(path: Path) -> tuple[Frames, str, str]:
         np.array([energy for energy, _ in labels], dtype=np.float64),
         np.stack([forces for _, forces in labels]).astype(np.float64),
         np.arange(len(images)),
-        _cell(path, images),
+        None if ignore_cell else _cell(path, images),
     )
     return frames, "eV", "angstrom"
 
@@ -140,7 +142,7 @@ def _cell(path: Path, images: list[Atoms]) -> NDArray[np.float64] | None:
         row = int(np.argmin(periodic.all(axis=1)))
         raise ValueError(
             f"{path}: frame {row} has pbc {images[row].pbc.tolist()}; expected all frames periodic in all"
-            " three directions, or none"
+            " three directions, or none; dataset.ignore_cell=True reads molecules"
         )
     return one_cell(np.array([atoms.cell.array for atoms in images]), str(path))
 

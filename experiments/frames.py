@@ -22,6 +22,9 @@ LENGTH_UNITS = {"angstrom": 1.0, "bohr": 0.529177210903}
 _SPELLINGS = {"ang": "angstrom", "å": "angstrom", "ha": "hartree"}
 
 
+CELL_TOLERANCE = 1e-4  # Å, between the cells of frames of one box
+
+
 # Arrays of two npz formats, which HDF5 files may hold too: numbers, positions, energies, forces.
 RMD17_KEYS = ("nuclear_charges", "coords", "energies", "forces")
 MD17_KEYS = ("z", "R", "E", "F")
@@ -57,13 +60,20 @@ def one_cell(cells: NDArray[np.float64], source: str) -> NDArray[np.float64] | N
     """
     if not len(cells):
         return None
-    others = np.flatnonzero(np.abs(cells - cells[0]).max(axis=(1, 2)) > 1e-4)
+    others = np.flatnonzero(np.abs(cells - cells[0]).max(axis=(1, 2)) > CELL_TOLERANCE)
     if len(others):
         raise ValueError(
             f"{source}: frame {others[0]} has another cell than frame 0; expected one cell, of dynamics at"
-            " constant volume"
+            " constant volume; dataset.ignore_cell=True reads molecules"
         )
     return np.asarray(cells[0], np.float64)
+
+
+def same_cell(one: NDArray[np.float64] | None, other: NDArray[np.float64] | None) -> bool:
+    """Whether two cells are one, or both None."""
+    if one is None or other is None:
+        return one is None and other is None
+    return bool(np.abs(one - other).max() <= CELL_TOLERANCE)
 
 
 def join(parts: Sequence[Frames]) -> Frames:

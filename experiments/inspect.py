@@ -25,6 +25,8 @@ LENGTH_UNIT = flags.DEFINE_string("length_unit", "", "angstrom or bohr; empty: t
 FORCE_UNIT = flags.DEFINE_string("force_unit", "", "Such as kcal/mol/angstrom; empty: of the two above.")
 GROUP = flags.DEFINE_string("group", "", "Of an HDF5 file's molecules; empty: it has one.")
 
+IGNORE_CELL = flags.DEFINE_bool("ignore_cell", False, "Frames that call themselves periodic are molecules.")
+
 
 def main(path: str) -> None:
     """The binary."""
@@ -33,6 +35,7 @@ def main(path: str) -> None:
         "length_unit": LENGTH_UNIT.value,
         "force_unit": FORCE_UNIT.value,
         "group": GROUP.value,
+        "ignore_cell": IGNORE_CELL.value,
     }
     with binary.reading_input():
         frames = read_frames(path, **settings)

@@ -87,8 +87,10 @@ def inspect_frames(frames: Frames, source: str, temperature: float | None = None
 def _order(frames: Frames) -> str:
     """Whether the file is a trajectory, or frames in no order."""
     g = autocorrelation_time(frames.energies[None]) if np.ptp(frames.energies) > 0 else 1.0
-    steps = np.linalg.norm(np.diff(frames.positions, axis=0), axis=-1).mean(axis=1)  # [F - 1]
-    apart = np.linalg.norm(frames.positions - np.roll(frames.positions, len(steps) // 2, 0), axis=-1).mean()
+    moves = frames.nearest(np.diff(frames.positions, axis=0))
+    steps = np.linalg.norm(moves, axis=-1).mean(axis=1)  # [F - 1]
+    others = np.roll(frames.positions, len(steps) // 2, 0)
+    apart = np.linalg.norm(frames.nearest(frames.positions - others), axis=-1).mean()
     if np.median(steps) < 0.5 * apart:
         what = "neighbouring frames are alike: a trajectory, to be split in blocks and not at random"
     else:
@@ -147,7 +149,7 @@ def inspection_figure(frames: Frames, outliers: NDArray[np.bool_]) -> Figure:
     forces.hist(np.linalg.norm(frames.forces, axis=-1).ravel(), bins=60, color="#0072B2", log=True)
     forces.set(xlabel="Force on an atom (eV/Å)", ylabel="Atoms")
     first, second = np.triu_indices(len(frames.numbers), 1)
-    stride = -(-len(energies) * len(first) // SHOWN)
+    stride = max(1, -(-len(energies) * len(first) // SHOWN))
     shown = frames.positions[::stride]
     lengths = np.linalg.norm(frames.nearest(shown[:, first] - shown[:, second]), axis=-1)
     distances.hist(lengths.ravel(), bins=150, color="#0072B2")

@@ -17,7 +17,7 @@ from experiments.problem import Problem
 from objectives.alignment import nearest_rmsd
 from objectives.distances import wasserstein1
 from objectives.statistics import block_stderr
-from potentials import Params
+from potentials import Params, energies
 from potentials.units import KCAL_PER_MOL
 
 MAX_FRAMES = 512
@@ -74,7 +74,7 @@ def diagnose(
     mean = reference.energy_mean[0]
     offset = problem.energy_shift - mean
     drawn = negatives.energies.astype(np.float64) + offset
-    energy = jax.jit(jax.vmap(problem.potential.energy, (None, 0)))
+    energy = jax.jit(lambda params, frames: energies(problem.potential, params, frames))
     now = np.asarray(energy(params, negatives.positions), dtype=np.float64) + offset
     rows = np.linspace(0, len(problem.test.energies) - 1, _RMSD_FRAMES).astype(int)
     data = problem.train.positions

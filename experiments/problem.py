@@ -1,15 +1,17 @@
 """From a configuration to what every binary needs: data, system, potential; all checks made here.
 
-Nothing is compiled before the last check has passed.
+No network is compiled before the last check has passed.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -23,18 +25,20 @@ from experiments.npz_files import section_sizes
 from objectives import Batch
 from objectives.dihedrals import Dihedral, find_dihedrals, user_dihedral
 from objectives.observables import bond_lengths
-from potentials import POTENTIALS, Potential, System, add_prior, make_system, zbl
+from potentials import POTENTIALS, Potential, System, add_prior, make_system, with_bonds, zbl
 from potentials.registry import lookup
 
 DIGEST = "data.sha256"
 """File of a workdir with the digest of its frames."""
+ATOMS_AT_ONCE = 4500  # in one evaluation of a network on data
 GEOMETRIES = 100  # training frames whose bonds are looked at
+LASTING = 0.9  # share of them that has a bond of a box
 
 
 class Problem(NamedTuple):
     """Attributes: splits, as read; system; potential, whose energies are relative to
-    `energy_shift` (eV, the mean training energy); train, validation, test: relative, centred,
-    float32."""
+    `energy_shift` (eV, the mean training energy); train, validation, test: relative, centred
+    (in a box wrapped), float32."""
 
     splits: Splits
     system: System
@@ -62,6 +66,8 @@ def make_problem(config: ConfigDict) -> Problem:
         )
     geometry = typical_geometry(train)
     system = make_system(train.numbers, geometry, config.dataset.temperature, cell=train.cell)
+    if system.cell is not None:
+        system = with_bonds(system, lasting_bonds(train))
     lengths = np.asarray(bond_lengths(train.positions, system.bonds, train.cell), np.float64).mean(axis=0)
     system = system._replace(bond_lengths=lengths)
     shift = float(np.mean(train.energies))
@@ -103,7 +109,12 @@ def check_data(workdir: Path, problem: Problem) -> None:
     """
     path = workdir / DIGEST
     if path.exists() and path.read_text().strip() != data_digest(problem):
-        raise ValueError(f"{workdir} holds a run on other frames: the data set's file has changed since")
+        periodic = (
+            " (or was read without its cell: dataset.ignore_cell)" if problem.system.cell is not None else ""
+        )
+        raise ValueError(
+            f"{workdir} holds a run on other frames: the data set's file has changed since{periodic}"
+        )
 
 
 def typical_geometry(train: Frames) -> np.ndarray:
@@ -115,13 +126,25 @@ def typical_geometry(train: Frames) -> np.ndarray:
     return train.positions[rows[graphs.index(common)]]
 
 
+def lasting_bonds(train: Frames) -> np.ndarray:
+    """Bonds [M, 2] that nine in ten training frames of a box have: in a melt, atoms that just touch."""
+    rows = np.linspace(0, len(train.positions) - 1, min(GEOMETRIES, len(train.positions))).astype(int)
+    systems = [make_system(train.numbers, train.positions[row], 1.0, cell=train.cell) for row in rows]
+    bonds, times = np.unique(np.concatenate([s.bonds for s in systems]), axis=0, return_counts=True)
+    return bonds[times >= LASTING * len(rows)]
+
+
 def chosen_dihedrals(config: ConfigDict, system: System) -> list[Dihedral]:
-    """Those of `config.evaluation.dihedrals`, or all that the bonds show.
+    """Those of `config.evaluation.dihedrals`, or all that the bonds show; in a box none.
 
     Raises:
-      ValueError: a quadruple that can not be read.
+      ValueError: a quadruple that can not be read, or one in a box.
     """
     named = config.evaluation.dihedrals
+    if system.cell is not None:
+        if named:
+            raise ValueError("evaluation.dihedrals are of molecules in vacuum; the system has a cell")
+        return []
     if named:
         return [user_dihedral(text, system.numbers) for text in named]
     return find_dihedrals(system.numbers, system.bonds)
@@ -152,17 +175,26 @@ def make_potential(config: ConfigDict, system: System, train: Frames) -> Potenti
 
 
 def to_batch(frames: Frames, system: System, energy_shift: float) -> Batch:
-    """Frames as device arrays: relative energies and, but in a box, centres of mass at 0, both before
-    float32."""
+    """Frames as device arrays: relative energies, and centres of mass at 0 or, in a box, atoms wrapped into
+    it, all before float32."""
     positions = frames.positions
     if system.cell is None:
         weights = system.masses / system.masses.sum()
         positions = positions - np.einsum("n,fnk->fk", weights, positions)[:, None]
+    else:
+        positions = positions - np.floor(positions @ np.linalg.inv(system.cell)) @ system.cell
     return Batch(
         positions=jnp.asarray(positions, jnp.float32),
         energies=jnp.asarray(frames.energies - energy_shift, jnp.float32),
         forces=jnp.asarray(frames.forces, jnp.float32),
     )
+
+
+def in_pieces(batch: Batch) -> Iterator[Batch]:
+    """Parts of a batch that fit into memory at once."""
+    size = max(1, ATOMS_AT_ONCE // batch.positions.shape[1])
+    for first in range(0, len(batch.energies), size):
+        yield jax.tree.map(lambda leaf, first=first: leaf[first : first + size], batch)
 
 
 def locate_data(config: ConfigDict) -> Located:

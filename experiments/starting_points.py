@@ -16,7 +16,7 @@ from experiments import binary
 from experiments.checkpoints import Checkpoints
 from experiments.problem import Problem
 from experiments.training import make_optimiser
-from potentials.neighbours import room_in, with_room
+from potentials.neighbours import SLOTS, room_in, with_room
 from potentials.torch_weights import read_state_dict, schnet_params, schnet_settings
 
 
@@ -53,11 +53,17 @@ def starting_weights(config: ConfigDict, problem: Problem) -> tuple[Any, Any]:
         source = Checkpoints(config.init_from)
         params, _, moments = source.restore_weights(params, moments)
         source.close()
-    if problem.potential.room_for is not None:
-        batches = (problem.train, problem.validation, problem.test)
-        wanted = max(problem.potential.room_for(b.positions) for b in batches if len(b.energies))
+    if wanted := data_room(problem):
         params, moments = with_room((params, moments), max(wanted, room_in(params)))
     return params, moments
+
+
+def data_room(problem: Problem) -> int:
+    """Neighbours that the frames of a box want room for, with a margin; 0 for a molecule."""
+    if problem.potential.room_for is None:
+        return 0
+    batches = (problem.train, problem.validation, problem.test)
+    return max(problem.potential.room_for(batch.positions) for batch in batches if len(batch.energies))
 
 
 def published_weights(config: ConfigDict, problem: Problem, template: Any) -> Any:
@@ -77,6 +83,8 @@ def published_weights(config: ConfigDict, problem: Problem, template: Any) -> An
             f"weights: {config.weights} has a cutoff of {cutoff} Å; expected config.schnet's, "
             f"{config.schnet.cutoff}"
         )
+    if room := room_in(template):
+        params[SLOTS] = jnp.zeros(room)
     shapes, expected = (jax.tree.map(np.shape, tree) for tree in (params, template))
     if found := binary.difference(shapes, expected):
         raise ValueError(f"weights: {config.weights} holds another network than config.schnet: {found}")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from experiments.comparison import Metrics, compared_chains
 from experiments.distributions import as_blocks, over_chains
 from experiments.problem import Problem, all_frames
-from experiments.reference_statistics import REFERENCE_BLOCKS
+from experiments.reference_statistics import REFERENCE_BLOCKS, evaluation_temperature
 from objectives.dynamics import diffusivity
 from objectives.observables import Grid, uniform_grid
 from objectives.pair_correlation import element_pairs, radial_distribution
@@ -25,13 +25,15 @@ from samplers import Trajectory
 
 BIN = 0.05  # Å
 WIDTH = 0.03  # Å, of the Gaussian on each distance
+FRAMES = 200  # of a chain whose g(r) is taken, evenly spaced
 BALLISTIC = 1.0  # ps, after which the mean squared displacement is taken to be linear
 
 
 def structure(
     config: ConfigDict, problem: Problem, trajectory: Trajectory
 ) -> tuple[Metrics, dict[str, NDArray]]:
-    """g(r) of the chains beside that of all frames of the data set, and the molecules' diffusion.
+    """The molecules' diffusion and, at the temperature of the data set, g(r) of the chains beside that of all
+    of its frames.
 
     `rdf_mae_<pair>` is the mean of |g − g_ref| over the bins, its error jackknifed over chains. The
     diffusivity is that of the dynamics as run: Langevin friction slows it.
@@ -40,12 +42,15 @@ def structure(
     if chains.sum() < 2:
         return {}, {}
     system = problem.system
+    metrics = _diffusion(config, system, trajectory.positions[chains][:, keep])
+    if evaluation_temperature(config) != config.dataset.temperature:
+        return metrics, {}
     names = pair_names(system)
     grid = uniform_grid(0.0, largest_radius(system.cell), int(largest_radius(system.cell) / BIN))
-    model = radial_distributions(system, list(trajectory.positions[chains][:, keep]), grid)
+    sampled = trajectory.positions[chains][:, keep]
+    model = radial_distributions(system, list(sampled[:, :: -(-sampled.shape[1] // FRAMES)]), grid)
     blocks = as_blocks(all_frames(config).positions, REFERENCE_BLOCKS)
     reference = radial_distributions(system, list(blocks), grid)
-    metrics: Metrics = {}
     curves: dict[str, NDArray] = {"rdf_names": np.array(list(names))}
     for index, name in enumerate(names):
         expected, error = over_chains(reference[:, index])
@@ -55,7 +60,7 @@ def structure(
         curves[f"rdf_{index}_centers"] = np.asarray(grid.centers, np.float64)
         curves[f"rdf_{index}_reference"], curves[f"rdf_{index}_reference_stderr"] = expected, error
         curves[f"rdf_{index}_model"], curves[f"rdf_{index}_model_stderr"] = found, spread
-    return metrics | _diffusion(config, system, trajectory.positions[chains][:, keep]), curves
+    return metrics, curves
 
 
 def pair_names(system: System) -> dict[str, NDArray]:
@@ -89,11 +94,11 @@ def radial_distributions(system: System, chains: Sequence[NDArray], grid: Grid) 
 
 def _diffusion(config: ConfigDict, system: System, positions: NDArray) -> Metrics:
     """Of the molecules' centres of mass, relative to that of the box; from `BALLISTIC` to a quarter of the
-    chains, nothing where they are shorter than that or have no clock."""
+    chains; nothing where they are shorter than that or have no clock, or where all atoms hang together."""
     timestep = config[config.evaluation.sampler].get("timestep", 0.0)
     frame = timestep * config.evaluation.record_every  # fs
     last = positions.shape[1] // 4
-    if not timestep or last * frame <= 1000 * BALLISTIC + frame:
+    if not system.molecules.max() or not timestep or last * frame <= 1000 * BALLISTIC + frame:
         return {}
     first = int(np.ceil(1000 * BALLISTIC / frame))
     weights = np.equal.outer(np.arange(system.molecules.max() + 1), system.molecules) * system.masses

@@ -25,8 +25,8 @@ from experiments.interruption import interruptible
 from experiments.limits import check_limits
 from experiments.locks import sole_writer
 from experiments.logs import NegativesLog, TrainingLog
-from experiments.problem import DIGEST, Problem, check_data, data_digest, make_problem
-from experiments.starting_points import check_parent, starting_weights
+from experiments.problem import DIGEST, Problem, check_data, data_digest, in_pieces, make_problem
+from experiments.starting_points import check_parent, data_room, starting_weights
 from experiments.training import (
     OPTIMISERS,
     Schedule,
@@ -36,8 +36,8 @@ from experiments.training import (
     make_update,
     start,
 )
-from objectives import FULL_LIST, Metrics, Objective, energy_force_errors, make_objective
-from potentials.neighbours import MARGIN, room_in, with_room
+from objectives import FULL_LIST, Batch, Metrics, Objective, energy_force_errors, make_objective
+from potentials.neighbours import MARGIN, ROOM_LIMIT, room_in, with_room
 from potentials.registry import lookup
 
 CONFIG = config_flags.DEFINE_config_file("config")
@@ -84,17 +84,21 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
     return problem, objective
 
 
-def roomy_update(update: Update, state: TrainState, problem: Problem) -> tuple[TrainState, Metrics, Any]:
+def roomy_update(
+    update: Update, state: TrainState, problem: Problem, limit: int
+) -> tuple[TrainState, Metrics, Any]:
     """The updates of one jitted call. In a box they are made again, with more room in the neighbour lists,
-    where a list of the objective's chains was full."""
+    where a list of the objective's chains was full; up to `limit` neighbours, beyond which a chain has
+    collapsed and counts as failed."""
     if problem.potential.room_for is None:
         return update(state, problem.train)
     while True:
         begun = jax.tree.map(jnp.copy, state)  # the update takes the state's memory
         done = update(begun, problem.train)
-        if not float(done[1].get(FULL_LIST, 0.0)) > 0:
+        room = room_in(state.params)
+        if not float(done[1].get(FULL_LIST, 0.0)) > 0 or room >= limit:
             return done
-        room = min(int(np.ceil(MARGIN * room_in(state.params))), len(problem.system.numbers) - 1)
+        room = min(int(np.ceil(MARGIN * room)), limit)
         state = with_room(state, room)
         binary.LOG.info("a neighbour list was full: the updates are made again with room for %d", room)
 
@@ -161,13 +165,14 @@ def _train(
         batch_size=settings.batch_size,
         n_updates=settings.log_every,
     )
+    room_limit = min(ROOM_LIMIT * data_room(problem), len(problem.system.numbers) - 1)
     errors = validation_errors(problem)
     log = TrainingLog(workdir / "train_log.csv", upto=int(state.step))
     negatives = NegativesLog(workdir / "negatives.npz", upto=int(state.step))
     began, first = time.monotonic(), int(state.step)
     with interruptible() as interrupted:
         while int(state.step) < schedule.n_updates:
-            state, metrics, samples = roomy_update(update, state, problem)
+            state, metrics, samples = roomy_update(update, state, problem, room_limit)
             step = int(state.step)
             row = {"step": step, **{name: float(value) for name, value in metrics.items()}}
             row |= {name: float(value) for name, value in errors(state.average).items()}
@@ -210,11 +215,17 @@ def validation_errors(problem: Problem) -> Callable[[Any], dict[str, Any]]:
         return lambda params: {}
 
     @jax.jit
+    def of_piece(params: Any, piece: Batch) -> tuple[jax.Array, jax.Array]:
+        energy, force = energy_force_errors(problem.potential, params, piece)
+        return abs(energy).mean(), abs(force).mean()
+
     def errors(params: Any) -> dict[str, Any]:
-        energy, force = energy_force_errors(problem.potential, params, problem.validation)
+        pieces = list(in_pieces(problem.validation))
+        found = np.array([jax.device_get(of_piece(params, piece)) for piece in pieces])
+        energy, force = np.average(found, axis=0, weights=[len(piece.energies) for piece in pieces])
         return {
-            "validation_energy_mae_mev": 1000 * abs(energy).mean(),
-            "validation_force_mae_mev_per_angstrom": 1000 * abs(force).mean(),
+            "validation_energy_mae_mev": 1000 * energy,
+            "validation_force_mae_mev_per_angstrom": 1000 * force,
         }
 
     return errors

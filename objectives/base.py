@@ -101,8 +101,10 @@ def combine(parts: Mapping[str, tuple[float, Objective]]) -> Objective:
             value, own = part.loss(params, batch, samples[name])
             total = total + weight * value
             own = {f"loss_{name}": value, **own}
-            if clash := metrics.keys() & own.keys():
+            if clash := (metrics.keys() & own.keys()) - {FULL_LIST}:
                 raise ValueError(f"combine: '{name}' reports {sorted(clash)}, as another part does")
+            if FULL_LIST in metrics and FULL_LIST in own:
+                own[FULL_LIST] = jnp.maximum(metrics[FULL_LIST], own[FULL_LIST])
             metrics |= own
         return total, metrics
 

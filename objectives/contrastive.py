@@ -18,11 +18,13 @@ from jax import Array
 
 from objectives.base import FULL_LIST, Batch, Metrics, Objective
 from potentials.base import Params, Potential
+from potentials.base import energies as energies_of
 from potentials.units import KB
 from samplers.base import Sampler, centre, draw, where_replica
 from samplers.exchange import exchange
+from samplers.full_lists import any_full
 from samplers.mala import tune_step_size
-from samplers.simulation import advance, any_full
+from samplers.simulation import advance
 
 _MARGIN = 2.0  # k_B T; the reference itself goes below its lowest frame now and then
 _PROBES = 256  # frames whose energies say how low the reference goes
@@ -185,7 +187,7 @@ def contrastive(
         accepted = getattr(run[0][0], "accepted", None)
         # Under the same params: an added constant must not matter.
         rows = np.linspace(0, len(state.data) - 1, min(len(state.data), _PROBES)).astype(int)
-        floor = jnp.min(energy(params, state.data[rows])) - _MARGIN * KB * temperatures[0]
+        floor = jnp.min(energies_of(potential, params, state.data[rows])) - _MARGIN * KB * temperatures[0]
         fallen = energies[0] < floor
         negatives = Negatives(positions[0], alive[0], energies[0], fallen, accepted, full)
         restart = ~alive | (jax.random.uniform(which, alive.shape) < restart_fraction)

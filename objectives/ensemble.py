@@ -15,6 +15,7 @@ from objectives.base import Metrics
 from objectives.boltzmann import sample_energies, squared_deviation
 from objectives.reweighting import boltzmann_weights, effective_samples
 from potentials.base import Params, Potential
+from potentials.base import energies as energies_of
 
 Observable = Callable[[Array], Array]
 """(positions [n, 3], Å) -> [K]."""
@@ -112,7 +113,7 @@ def observable_loss(
 def effective_fraction(potential: Potential, beta: float, params: Params, ensemble: Ensemble) -> Array:
     """Effective share of the valid samples when they are reweighted to these params; 0 without any."""
     positions, drawn, valid = ensemble.flat()
-    change = beta * (jax.vmap(potential.energy, (None, 0))(params, positions) - drawn)
+    change = beta * (energies_of(potential, params, positions) - drawn)
     usable = valid & jnp.isfinite(change)
     weights = boltzmann_weights(change, usable)
     return jnp.where(jnp.any(usable), effective_samples(weights) / jnp.maximum(jnp.sum(valid), 1), 0.0)

@@ -26,7 +26,8 @@ from objectives.ensemble import (
 )
 from potentials.base import Params, Potential
 from samplers.base import Sampler, centre, draw, new_noise, where_replica
-from samplers.simulation import advance, any_full
+from samplers.full_lists import any_full
+from samplers.simulation import advance
 from samplers.stability import Criterion
 
 SIMULATING, LEARNING, DONE = 0, 1, 2

@@ -6,6 +6,7 @@ from potentials.analytic import harmonic as harmonic
 from potentials.base import Params as Params
 from potentials.base import Potential as Potential
 from potentials.base import add_prior as add_prior
+from potentials.base import energies as energies
 from potentials.base import energy_and_forces as energy_and_forces
 from potentials.base import from_atomic_energies as from_atomic_energies
 from potentials.base import from_energy as from_energy
@@ -13,6 +14,7 @@ from potentials.base import scale_shift as scale_shift
 from potentials.schnet import schnet as schnet
 from potentials.system import System as System
 from potentials.system import make_system as make_system
+from potentials.system import with_bonds as with_bonds
 from potentials.zbl import zbl as zbl
 
 

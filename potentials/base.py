@@ -11,6 +11,8 @@ from jax import Array
 
 Params = Any
 
+_ATOMS_AT_ONCE = 5000
+
 
 def _same(params: Params) -> Params:
     return params
@@ -108,6 +110,14 @@ def add_prior(potential: Potential, prior: Callable[[Array], Array]) -> Potentia
         return potential.atomic_energies(params, positions, **kwargs) + prior(positions)
 
     return with_atomic_energies(potential, atomic_energies)
+
+
+def energies(potential: Potential, params: Params, frames: Array) -> Array:
+    """Of many frames [F, N, 3], as many at a time as fit into memory -> [F], eV."""
+    at_once = max(1, _ATOMS_AT_ONCE // frames.shape[1])
+    if len(frames) <= at_once:
+        return jax.vmap(potential.energy, (None, 0))(params, frames)
+    return jax.lax.map(lambda x: potential.energy(params, x), frames, batch_size=at_once)
 
 
 def energy_and_forces(potential: Potential) -> Callable[..., tuple[Array, Array]]:

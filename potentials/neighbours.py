@@ -29,6 +29,9 @@ SLOTS = "neighbour_slots"
 """Leaf [K] of zeros in the params of a network in a box: K neighbours of an atom at most."""
 MARGIN = 1.25
 """Room made, over the neighbours seen."""
+ROOM_LIMIT = 2
+"""Times the room that the data want, or that a simulation begins with: nothing sound is denser, and a replica
+that wants more has collapsed and must not slow all others."""
 
 
 def potential_on_edges(
@@ -76,12 +79,12 @@ def potential_on_edges(
         return energies * jnp.where(bad, jnp.nan, 1.0).astype(energies.dtype)
 
     def overflow(params: Params, positions: Array) -> Array:
-        return box.count(positions) > len(params[SLOTS])
+        return box.edges(positions, len(params[SLOTS]))[1]
 
     def room_for(positions: ArrayLike) -> int:
         frames = jnp.asarray(positions).reshape(-1, len(system.numbers), 3)
         seen = int(jax.jit(lambda x: jnp.max(jax.lax.map(box.count, x)))(frames))
-        return min(int(np.ceil(MARGIN * seen)), max(len(system.numbers) - 1, 1))
+        return max(min(int(np.ceil(MARGIN * seen)), len(system.numbers) - 1), 1)
 
     return from_atomic_energies(init_in_box, in_box, overflow=overflow, room_for=room_for, **settings)
 

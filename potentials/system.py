@@ -71,14 +71,26 @@ def make_system(
     once = first < second
     bonds, rows = np.unique(np.stack([first, second], axis=1)[once], axis=0, return_index=True)
     bonds = bonds.reshape(-1, 2)
-    graph = coo_array((np.ones(len(bonds)), (bonds[:, 0], bonds[:, 1])), shape=(len(numbers),) * 2)
-    _, molecules = connected_components(graph, directed=False)
     return System(
         numbers=numbers,
         masses=atoms.get_masses(),
         cell=None if cell is None else np.asarray(cell, dtype=np.float64),
         bonds=bonds.astype(np.int64),
         bond_lengths=distances[once][rows],
-        molecules=molecules.astype(np.int64),
+        molecules=_molecules(len(numbers), bonds),
         temperature=float(temperature),
     )
+
+
+def with_bonds(system: System, bonds: NDArray[np.int64]) -> System:
+    """The system with those of its bonds [M, 2] that are given, and the molecules that they make."""
+    rows = {tuple(bond): row for row, bond in enumerate(system.bonds.tolist())}
+    kept = [rows[bond] for bond in map(tuple, bonds.tolist()) if bond in rows]
+    bonds = system.bonds[kept]
+    molecules = _molecules(len(system.numbers), bonds)
+    return system._replace(bonds=bonds, bond_lengths=system.bond_lengths[kept], molecules=molecules)
+
+
+def _molecules(n_atoms: int, bonds: NDArray[np.int64]) -> NDArray[np.int64]:
+    graph = coo_array((np.ones(len(bonds)), (bonds[:, 0], bonds[:, 1])), shape=(n_atoms, n_atoms))
+    return connected_components(graph, directed=False)[1].astype(np.int64)

@@ -35,7 +35,8 @@ def mala(
     """Metropolis-adjusted Langevin: unbiased at any step size.
 
     The proposal is ULA's, y = x + ηβF(x) + sqrt(2η) ξ, accepted with probability
-    min(1, exp(−βΔU) q(x|y)/q(y|x)); a proposal of non-finite energy is rejected.
+    min(1, exp(−βΔU) q(x|y)/q(y|x)); a proposal of non-finite energy is rejected, but
+    for one that a neighbour list has no room for: the chain stops there, to be seen.
 
     Args:
       potential: U.
@@ -66,7 +67,6 @@ def mala(
         log_ratio = -beta * (energy - state.energy) + 0.5 * jnp.sum(noise**2 - reverse**2)
         accept = jnp.log(jax.random.uniform(accept_key)) < log_ratio  # NaN compares as False
         if potential.overflow is not None:
-            # No reason to reject: the chain stops there, and whoever runs it makes room.
             accept |= potential.overflow(params, proposal)
 
         def choose(new: Array, old: Array) -> Array:
@@ -114,7 +114,8 @@ def tune_step_size(
 
     def body(state: State, t: Array) -> tuple[State, Array]:
         state = sampler.step(params, state)
-        acceptance = jnp.mean(state.accepted)
+        running = jnp.isfinite(state.energy)  # a chain that a full neighbour list stopped says nothing
+        acceptance = jnp.sum(state.accepted, where=running) / jnp.maximum(jnp.sum(running), 1)
         factor = jnp.exp((t + 1.0) ** -0.6 * (acceptance - target))
         return state.set(step_size=state.step_size * factor), acceptance
 

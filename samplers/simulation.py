@@ -13,9 +13,10 @@ from jax import Array
 from numpy.typing import NDArray
 
 from potentials.base import Params, Potential
-from potentials.neighbours import with_room
+from potentials.neighbours import ROOM_LIMIT, room_in
 from potentials.system import System
 from samplers.base import Sampler, State, centre, kinetic_temperature, where_replica
+from samplers.full_lists import more_room
 from samplers.stability import Criterion, never
 
 
@@ -72,24 +73,6 @@ def advance(
     zero = jnp.zeros(len(state.position), jnp.int32)
     state, alive, _, intact_steps = jax.lax.fori_loop(0, n_steps, body, (state, yes, yes, zero))
     return state, alive, intact_steps
-
-
-def any_full(potential: Potential, params: Params, positions: Array, stopped: Array) -> Array | None:
-    """Whether one of the replicas that `advance` froze stands where a neighbour list lacks room.
-
-    Args:
-      potential, params: that moved them.
-      positions: [..., N, 3], Å, where each ended.
-      stopped: [...], which were frozen, or ended without a finite energy.
-
-    Returns:
-      A bool, or None where there is no list.
-    """
-    if potential.overflow is None:
-        return None
-    frames = positions.reshape(-1, *positions.shape[-2:])
-    full = jax.vmap(potential.overflow, (None, 0))(params, frames)
-    return jnp.any(full & stopped.ravel())
 
 
 class _Progress(NamedTuple):
@@ -160,7 +143,8 @@ def simulate(
 ) -> Iterator[tuple[Window, State, Array]]:
     """Runs replicas window by window; host memory holds one window at a time.
 
-    A window in which a neighbour list ran out of room is made again with more of it, from where it began.
+    A window in which a neighbour list ran out of room is made again with more of it, from where it began;
+    at most twice what there was, beyond which a replica has collapsed.
 
     In vacuum every recorded frame is centred on its centre of mass, so that a drifting molecule
     does not lose digits in float32. A potential that is not invariant under translation, such as an
@@ -187,6 +171,7 @@ def simulate(
     masses = None if system.cell is not None else jnp.asarray(system.masses, jnp.float32)
     per_window = record_every * window_frames
     params = jax.jit(potential.tabulate)(params)
+    limit = min(ROOM_LIMIT * room_in(params), len(system.numbers) - 1)
     progress = _Progress(state, alive, alive, jnp.zeros(len(alive), jnp.int32))
     run = partial(
         _window,
@@ -201,30 +186,19 @@ def simulate(
     )
     for index in range(-(-n_steps // per_window)):
         begun = progress
-        progress, recorded = run(params, begun)
-        while (roomy := _more_room(potential, params, begun, progress)) is not None:
+        while True:
+            progress, recorded = run(params, begun)
+            # A replica that had met the criterion is lost already.
+            stopped = np.asarray(begun.alive & begun.intact & ~progress.alive)
+            roomy = more_room(potential, params, progress.state.position, stopped, limit)
+            if roomy is None:
+                break
             params = roomy
             begun = begun._replace(state=sampler.refresh(params, begun.state))
-            progress, recorded = run(params, begun)
         intact_steps = np.asarray(progress.intact_steps)
         records, observed = jax.device_get(recorded)
         window = Window(*records, intact_steps, (index + 1) * per_window, observed)
         yield window, progress.state, progress.alive
-
-
-def _more_room(potential: Potential, params: Params, begun: _Progress, ended: _Progress) -> Params | None:
-    """Params with room for the replicas that a full neighbour list stopped, None if there are none.
-
-    A stopped replica stands where its energy or force first was NaN.
-    """
-    if potential.overflow is None:
-        return None
-    stopped = np.asarray(begun.alive & ~ended.alive)
-    if not stopped.any():
-        return None
-    positions = ended.state.position[stopped]
-    full = np.asarray(jax.vmap(potential.overflow, (None, 0))(params, positions))
-    return with_room(params, potential.room_for(positions[full])) if full.any() else None
 
 
 class Trajectory(NamedTuple):

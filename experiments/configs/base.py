@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     # Data: a known name or the user's own file, never both.
     config.dataset = ConfigDict()
     config.dataset.name = ""
-    config.dataset.path = ""  # .npz (rMD17, MD17), HDF5 (SPICE) or anything ASE reads
+    config.dataset.path = ""  # .npz (rMD17, MD17), HDF5 (SPICE), DeePMD-kit's folder or anything ASE reads
     config.dataset.group = ""  # of an HDF5 file's molecules; empty: it has one
     config.dataset.test_path = ""  # a separate file with the test frames
     config.dataset.train = 950  # frames

@@ -13,12 +13,13 @@ from ml_collections import ConfigDict
 from experiments.binary import (
     InputError,
     claim_workdir,
+    complete,
     provenance,
     read_config,
     reading_input,
     write_atomically,
 )
-from experiments.configs import ethanol
+from experiments.configs import base, ethanol
 from experiments.evaluate import change
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -216,3 +217,22 @@ def test_provenance_is_text():
     assert all(isinstance(value, str) and value for value in record.values())
     assert json.loads(json.dumps(record)) == record
     assert {"jax", "python", "device", "commit"} <= record.keys()
+
+
+def test_records_of_earlier_runs_have_every_field_of_today():
+    results = ROOT / "experiments" / "results"
+    today = flat(json.loads(base.get_config().to_json()))
+    # What an MSE run has no use for may be missing from its record.
+    today = {name for name in today if name.split(".")[1] not in ("contrastive", "crmse", "post_training")}
+    records = [p for p in results.glob("*/*.json") if "config" in json.loads(p.read_text())]
+    assert len(records) > 20
+    for path in records:
+        found = flat(complete(json.loads(path.read_text())["config"]))
+        assert not today - found, path
+
+
+def flat(tree, prefix=""):
+    """Names of the leaves."""
+    if not isinstance(tree, dict):
+        return {prefix}
+    return set().union(*(flat(value, f"{prefix}.{name}") for name, value in tree.items())) or {prefix}

@@ -13,11 +13,13 @@ from experiments import binary, evaluate
 from experiments.checkpoints import Checkpoints
 from experiments.configs import molecule
 from experiments.figures import figures
-from experiments.problem import make_problem, require_vacuum
+from experiments.frames import Frames
+from experiments.problem import lasting_bonds, make_problem, require_vacuum
 from experiments.runs import load_run, named_groups
 from experiments.starting_points import starting_weights
 from experiments.train import prepare, roomy_update, train
 from experiments.training import TrainState, start
+from potentials import make_system, with_bonds
 from potentials.neighbours import room_in, with_room
 from tests.experiments.small_problem import assert_same
 
@@ -105,8 +107,11 @@ def test_an_update_with_a_full_list_is_made_again_with_room(argon):
         jax.tree.map(lambda leaf: leaf.delete(), state)  # as a donated state is
         return state, {"full_neighbour_list": jnp.float32(0.2 * (rooms[-1] < 5))}, None
 
-    roomy_update(update, state, problem)
+    roomy_update(update, state, problem, 7)
     assert rooms == [3, 4, 5]
+    rooms.clear()
+    roomy_update(update, state, problem, 4)  # what wants more has collapsed
+    assert rooms == [3, 4]
 
 
 def test_a_checkpoint_remembers_the_room(argon, tmp_path):
@@ -120,6 +125,29 @@ def test_a_checkpoint_remembers_the_room(argon, tmp_path):
     assert room_in(checkpoints.restore(with_room(state, 2))) == 7
     assert room_in(checkpoints.restore_weights(params, moments)) == 7
     checkpoints.close()
+
+
+def test_bonds_of_a_box_are_those_that_last():
+    # A bond in all frames, and two argon atoms that touch in every other one.
+    rng = np.random.default_rng(0)
+    positions = np.array([[0, 0, 0], [0.96, 0, 0], [0, 4.0, 0], [2.0, 4.0, 0]]) + np.zeros((20, 4, 3))
+    positions[::2, 3, 0] += 1.5
+    positions += 0.01 * rng.normal(size=positions.shape)
+    frames = Frames(np.array([8, 1, 18, 18]), positions, np.zeros(20), positions, np.arange(20), CELL)
+    assert make_system(frames.numbers, positions[1], 90.0, cell=CELL).bonds.tolist() == [[0, 1], [2, 3]]
+    bonds = lasting_bonds(frames)
+    assert bonds.tolist() == [[0, 1]]
+    system = with_bonds(make_system(frames.numbers, positions[1], 90.0, cell=CELL), bonds)
+    assert system.molecules.tolist() == [0, 0, 1, 2] and len(system.bond_lengths) == 1
+
+
+def test_a_test_file_of_another_cell(argon, tmp_path):
+    other = ase.io.read(argon, ":")
+    for atoms in other:
+        atoms.set_cell(1.01 * CELL)
+    ase.io.write(tmp_path / "wide.extxyz", other)
+    with pytest.raises(ValueError, match=r"wide\.extxyz: its cell is not that of the training file"):
+        make_problem(small(argon, **{"dataset.test_path": str(tmp_path / "wide.extxyz")}))
 
 
 def test_a_box_too_small_for_the_cutoff(argon):

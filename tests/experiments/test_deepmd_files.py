@@ -51,6 +51,7 @@ def _save(name, array):
         (lambda f: (f / "set.001" / "force.npy").write_bytes(b"x"), r"force\.npy: no readable array"),
         (_save("coord", np.zeros((3, 15))), r"coord\.npy has shape \(3, 15\), expected \(3, 18\)"),
         (_save("coord", np.zeros((2, 27))), r"coord\.npy has shape \(2, 27\), expected \(3, 18\)"),
+        (_save("real_atom_types", np.zeros((3, 6), int)), r"set\.001: of mixed types"),
         (_save("box", np.tile(1.1 * CELL.ravel(), (3, 1))), "frame 3 has another cell"),
     ],
 )

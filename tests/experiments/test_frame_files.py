@@ -239,8 +239,10 @@ def test_cells_that_change_and_slabs_are_refused(tmp_path):
     ase.io.write(tmp_path / "npt.extxyz", frames)
     with pytest.raises(ValueError, match=r"npt\.extxyz: frame 2 has another cell .* constant volume"):
         read_frames(tmp_path / "npt.extxyz")
+    assert read_frames(tmp_path / "npt.extxyz", ignore_cell=True).cell is None
     slab = boxed(images(harmonic(3)))
     slab[1].pbc = (True, True, False)
     ase.io.write(tmp_path / "slab.extxyz", slab)
     with pytest.raises(ValueError, match=r"slab\.extxyz: frame 1 has pbc \[True, True, False\]"):
         read_frames(tmp_path / "slab.extxyz")
+    assert read_frames(tmp_path / "slab.extxyz", ignore_cell=True).cell is None

@@ -50,7 +50,7 @@ def test_a_window_is_made_again_with_more_room(gas, make):
     expected = run(ample)
     assert expected.alive.all()
     start = neighbours(np.asarray(positions))
-    assert neighbours(expected.positions) > start  # otherwise nothing is tested
+    assert start < neighbours(expected.positions) <= 2 * start  # otherwise nothing is tested
     found = run({**params, SLOTS: jnp.zeros(start)})
     assert found.alive.all()
     # Another order of summation, and so other roundings, which grow along a trajectory.
