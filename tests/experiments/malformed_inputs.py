@@ -177,7 +177,7 @@ LABELS = {"energy": -1.0, "forces": np.zeros((3, 3))}
 CASES = (
     # Files.
     train("no_file", "data.npz: no such file", lambda: None),
-    train("folder", "data.npz: no such file", lambda: Path("data.npz").mkdir()),
+    train("folder", "data.npz: a folder without type.raw", lambda: Path("data.npz").mkdir()),
     train("empty_npz", "data.npz: not an npz file", text("data.npz", "")),
     train("text_as_npz", "data.npz: not an npz file", text("data.npz", "1 2 3\n")),
     train("no_energies", "data.npz: key 'E' is missing", npz(E=None)),

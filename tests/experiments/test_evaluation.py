@@ -244,7 +244,7 @@ def test_chains_start_from_evenly_spaced_test_frames_and_are_reproducible():
 
 
 def test_errors_on_test_frames_equal_numpys(monkeypatch):
-    monkeypatch.setattr(evaluation, "_TEST_FRAMES", 15)  # 40 frames in pieces of 15, 15 and 10
+    monkeypatch.setattr("experiments.problem.ATOMS_AT_ONCE", 15 * 9)  # 40 frames in pieces of 15, 15 and 10
     problem = in_wells(1, stiffness=0.5)._replace(test=small_problem()[0].test)
     metrics = evaluation.test_errors(problem, {})
     test = [np.asarray(field, float) for field in problem.test]
