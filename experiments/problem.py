@@ -119,19 +119,24 @@ def check_data(workdir: Path, problem: Problem) -> None:
 
 def typical_geometry(train: Frames) -> np.ndarray:
     """A training frame [N, 3] with the most common bonds, so that one hot frame does not set them."""
-    rows = np.linspace(0, len(train.positions) - 1, min(GEOMETRIES, len(train.positions))).astype(int)
-    systems = (make_system(train.numbers, train.positions[row], 1.0, cell=train.cell) for row in rows)
-    graphs = [system.bonds.tobytes() for system in systems]
+    rows, bonds = _bonds_of_some(train)
+    graphs = [found.tobytes() for found in bonds]
     common, _ = Counter(graphs).most_common(1)[0]
     return train.positions[rows[graphs.index(common)]]
 
 
 def lasting_bonds(train: Frames) -> np.ndarray:
     """Bonds [M, 2] that nine in ten training frames of a box have: in a melt, atoms that just touch."""
-    rows = np.linspace(0, len(train.positions) - 1, min(GEOMETRIES, len(train.positions))).astype(int)
-    systems = [make_system(train.numbers, train.positions[row], 1.0, cell=train.cell) for row in rows]
-    bonds, times = np.unique(np.concatenate([s.bonds for s in systems]), axis=0, return_counts=True)
+    rows, found = _bonds_of_some(train)
+    bonds, times = np.unique(np.concatenate(found), axis=0, return_counts=True)
     return bonds[times >= LASTING * len(rows)]
+
+
+def _bonds_of_some(train: Frames) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Rows of evenly spaced training frames, and the bonds [M, 2] of each."""
+    rows = np.linspace(0, len(train.positions) - 1, min(GEOMETRIES, len(train.positions))).astype(int)
+    systems = (make_system(train.numbers, train.positions[row], 1.0, cell=train.cell) for row in rows)
+    return rows, [system.bonds for system in systems]
 
 
 def chosen_dihedrals(config: ConfigDict, system: System) -> list[Dihedral]:
