@@ -18,6 +18,13 @@ from potentials.system import with_bonds as with_bonds
 from potentials.zbl import zbl as zbl
 
 
+def mace(system: System, **settings: float) -> Potential:
+    """`potentials.mace.mace`, imported where it is asked for, like e3nn-jax with it."""
+    from potentials.mace import mace as build
+
+    return build(system, **settings)
+
+
 def nequip(system: System, **settings: float) -> Potential:
     """`potentials.nequip.nequip`; e3nn-jax, which takes seconds to import, only where it is asked for."""
     from potentials.nequip import nequip as build
@@ -25,5 +32,5 @@ def nequip(system: System, **settings: float) -> Potential:
     return build(system, **settings)
 
 
-POTENTIALS = {"nequip": nequip, "schnet": schnet}
+POTENTIALS = {"mace": mace, "nequip": nequip, "schnet": schnet}
 """Flag name -> builder (system, **settings) -> Potential."""

@@ -11,9 +11,10 @@ remembers. Where the room is too small no neighbour is dropped: energy and force
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,6 +88,37 @@ def potential_on_edges(
         return max(min(int(np.ceil(MARGIN * seen)), len(system.numbers) - 1), 1)
 
     return from_atomic_energies(init_in_box, in_box, overflow=overflow, room_for=room_for, **settings)
+
+
+def potential_of_kinds(network: type[nn.Module], system: System, settings: Mapping[str, Any]) -> Potential:
+    """A potential from a Flax network of (one-hot kinds of atoms [N, E], edges) -> atomic energies [N], eV.
+
+    Args:
+      network: with the attributes n_elements, n_neighbours, which scales its sums over neighbours, and
+        cutoff (Å).
+      system: the molecule or box; its numbers are the kinds. n_neighbours is all other atoms in vacuum, in
+        a box the mean number within the cutoff.
+      settings: the other attributes.
+
+    Raises:
+      ValueError: a box too small for the cutoff.
+    """
+    kinds, kind = np.unique(system.numbers, return_inverse=True)
+    species = np.eye(len(kinds), dtype=np.float32)[kind]
+    cutoff = settings.get("cutoff", network.cutoff)
+    n_neighbours = len(kind) - 1.0
+    if system.cell is not None:
+        n_neighbours = len(kind) / abs(np.linalg.det(system.cell)) * 4 / 3 * np.pi * cutoff**3
+    module = network(n_elements=len(kinds), n_neighbours=max(n_neighbours, 1.0), **settings)
+
+    def atomic_energies(params: Params, edges: Edges) -> Array:
+        return module.apply({"params": params}, species, edges)
+
+    def init(key: Array, edges: Edges) -> Params:
+        compiled = jax.jit(lambda key: module.init(key, species, edges))  # e3nn-jax is slow op by op
+        return compiled(key)["params"]
+
+    return potential_on_edges(system, cutoff, init, atomic_energies)
 
 
 def with_room(tree: Any, room: int) -> Any:

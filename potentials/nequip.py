@@ -8,44 +8,17 @@ from __future__ import annotations
 
 import e3nn_jax as e3nn
 import flax.linen as nn
-import jax.numpy as jnp
-import numpy as np
 from e3nn_jax.flax import Linear
 from jax import Array
 from jax_md._nn.nequip import NequIPConvolution
 
-from potentials.base import Params, Potential
+from potentials.base import Potential
+from potentials.bessel import BesselBasis
 from potentials.edges import Edges, safe_norm
-from potentials.neighbours import potential_on_edges
+from potentials.neighbours import potential_of_kinds
 from potentials.system import System
 
 _ACTIVATIONS = {"e": "raw_swish", "o": "tanh"}
-
-
-def polynomial_cutoff(distances: Array, cutoff: float, p: int = 6) -> Array:
-    """1 at distance 0, 0 from the cutoff on, where two derivatives vanish with it (Gasteiger et al., ICLR
-    2020, eq. 8)."""
-    x = distances / cutoff
-    value = 1.0 - (p + 1) * (p + 2) / 2 * x**p + p * (p + 2) * x ** (p + 1) - p * (p + 1) / 2 * x ** (p + 2)
-    return jnp.where(x < 1.0, value, 0.0)
-
-
-class BesselBasis(nn.Module):
-    """√(2/r_c) sin(ω_n r/r_c)/r with trainable ω_n = nπ to begin with (eq. 7 there), times the envelope.
-
-    Attributes: size, of the basis; cutoff, Å.
-    """
-
-    size: int
-    cutoff: float
-
-    @nn.compact
-    def __call__(self, distances: Array) -> Array:
-        """Distances [E] (Å) -> [E, size]; finite at distance 0."""
-        start = np.pi * np.arange(1, self.size + 1, dtype=np.float32)
-        frequencies = self.param("frequencies", lambda key: jnp.asarray(start))
-        waves = frequencies / self.cutoff * jnp.sinc(distances[:, None] * frequencies / (np.pi * self.cutoff))
-        return np.sqrt(2 / self.cutoff) * waves * polynomial_cutoff(distances, self.cutoff)[:, None]
 
 
 class NequIP(nn.Module):
@@ -116,18 +89,4 @@ def nequip(system: System, **settings: float) -> Potential:
     Raises:
       ValueError: a box too small for the cutoff.
     """
-    kinds, kind = np.unique(system.numbers, return_inverse=True)
-    species = np.eye(len(kinds), dtype=np.float32)[kind]
-    cutoff = settings.get("cutoff", NequIP.cutoff)
-    neighbours = len(kind) - 1.0
-    if system.cell is not None:
-        neighbours = len(kind) / abs(np.linalg.det(system.cell)) * 4 / 3 * np.pi * cutoff**3
-    network = NequIP(n_elements=len(kinds), n_neighbours=max(neighbours, 1.0), **settings)
-
-    def atomic_energies(params: Params, edges: Edges) -> Array:
-        return network.apply({"params": params}, species, edges)
-
-    def init(key: Array, edges: Edges) -> Params:
-        return network.init(key, species, edges)["params"]
-
-    return potential_on_edges(system, cutoff, init, atomic_energies)
+    return potential_of_kinds(NequIP, system, settings)

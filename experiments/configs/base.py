@@ -9,7 +9,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of initial weights, batches, chains and evaluation
     config.objective = "mse"  # mse | crmse | contrastive | stable | stable_compat
-    config.potential = "schnet"  # schnet | nequip
+    config.potential = "schnet"  # schnet | nequip | mace
     config.init_from = ""  # workdir whose params and optimiser moments post-training starts from
     # File of a published PyTorch Geometric SchNet to start pre-training from, which may then be of 0 updates.
     config.weights = ""
@@ -48,6 +48,16 @@ def get_config() -> ConfigDict:
     config.nequip.n_bessel = 8
     config.nequip.n_radial = 64
     config.nequip.cutoff = 5.0  # Å
+    config.mace = ConfigDict()
+    config.mace.n_features = 32  # channels
+    config.mace.l_max = 2  # of an atom's features before the products
+    config.mace.hidden_l_max = 1  # of those that pass from layer to layer
+    config.mace.correlation = 3  # factors in a product; messages are of body order one higher
+    config.mace.n_layers = 2
+    config.mace.n_bessel = 8
+    config.mace.n_radial = 64
+    config.mace.n_readout = 16
+    config.mace.cutoff = 5.0  # Å
     config.zbl = ConfigDict()
     config.zbl.enabled = False  # a short-range repulsive prior under the network
     config.zbl.reach = 0.8  # of bonded pairs, in sums of covalent radii; below any sampled bond

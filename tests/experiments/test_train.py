@@ -304,14 +304,15 @@ def test_weights_that_go_non_finite_end_the_run_and_its_checkpoints_stay(tmp_pat
     assert_same(run(small(), tmp_path / "late").params, pretrained[1].params)
 
 
-def test_another_network_by_its_name(tmp_path):
+@pytest.mark.parametrize("name", ["nequip", "mace"])
+def test_another_network_by_its_name(name, tmp_path):
     settings = {"n_features": 4, "n_layers": 1, "n_bessel": 4, "n_radial": 8}
-    config = small(potential="nequip", **{f"nequip.{name}": value for name, value in settings.items()})
+    config = small(potential=name, **{f"{name}.{field}": value for field, value in settings.items()})
     config.pre_training.initial = 0.02
     run(config, tmp_path / "run")
     log = np.genfromtxt(tmp_path / "run" / "train_log.csv", delimiter=",", names=True)
     assert log["force_mae_mev_per_angstrom"][-1] < 0.9 * log["force_mae_mev_per_angstrom"][0]
-    with pytest.raises(ValueError, match=r"nequip.l_max is -1; expected 0 or more"):
-        prepare(small(potential="nequip", **{"nequip.l_max": -1}))
-    with pytest.raises(ValueError, match=r"nequip.cutoff is 1.0 Å, shorter than a bond"):
-        prepare(small(potential="nequip", **{"nequip.cutoff": 1.0}))
+    with pytest.raises(ValueError, match=rf"{name}.l_max is -1; expected 0 or more"):
+        prepare(small(potential=name, **{f"{name}.l_max": -1}))
+    with pytest.raises(ValueError, match=rf"{name}.cutoff is 1.0 Å, shorter than a bond"):
+        prepare(small(potential=name, **{f"{name}.cutoff": 1.0}))

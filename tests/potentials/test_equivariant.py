@@ -1,4 +1,4 @@
-"""NequIP: symmetries, the cutoff, its radial basis against the formulas, degenerate geometries."""
+"""NequIP and MACE: symmetries, the cutoff, the radial basis against the formulas, degenerate geometries."""
 
 import jax
 import jax.numpy as jnp
@@ -7,20 +7,25 @@ import pytest
 from ase.build import molecule
 from scipy.spatial.transform import Rotation
 
-from potentials import energy_and_forces, make_system
-from potentials.nequip import BesselBasis, nequip, polynomial_cutoff
+from potentials import POTENTIALS, energy_and_forces, make_system
+from potentials.bessel import BesselBasis, polynomial_cutoff
 
 SETTINGS = {"n_features": 4, "n_layers": 2, "n_bessel": 5, "n_radial": 8, "cutoff": 3.0}
+NETWORKS = {
+    "nequip_l1_parity": ("nequip", {"l_max": 1, "parity": True}),
+    "nequip_l2": ("nequip", {"l_max": 2, "parity": False}),
+    "mace": ("mace", {"l_max": 2, "hidden_l_max": 1, "correlation": 3}),
+}
 ETHANOL = molecule("CH3CH2OH")
 
 
-@pytest.fixture(scope="module", params=[(1, True), (2, False)], ids=["l1_parity", "l2"])
+@pytest.fixture(scope="module", params=NETWORKS)
 def network(request):
     """(system, potential, params, jitted energy and forces in float64)."""
-    l_max, parity = request.param
+    name, settings = NETWORKS[request.param]
     system = make_system(ETHANOL.numbers, ETHANOL.positions, 500.0)
     with jax.enable_x64(True):
-        potential = nequip(system, l_max=l_max, parity=parity, **SETTINGS)
+        potential = POTENTIALS[name](system, **settings, **SETTINGS)
         params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), potential.init(jax.random.PRNGKey(0)))
         function = jax.jit(energy_and_forces(potential))
         yield system, potential, params, lambda x: jax.tree.map(np.asarray, function(params, jnp.asarray(x)))
@@ -100,9 +105,10 @@ def test_no_nan_where_atoms_coincide(network):
     assert np.isfinite(energy) and np.isfinite(forces).all()
 
 
-def test_one_atom_has_an_energy():
+@pytest.mark.parametrize("name", ["nequip", "mace"])
+def test_one_atom_has_an_energy(name):
     system = make_system([8], np.zeros((1, 3)), 300.0)
-    potential = nequip(system, l_max=1, **SETTINGS)
+    potential = POTENTIALS[name](system, l_max=1, **SETTINGS)
     energy, forces = energy_and_forces(potential)(potential.init(jax.random.PRNGKey(0)), jnp.zeros((1, 3)))
     assert np.isfinite(energy) and not np.any(forces)
 

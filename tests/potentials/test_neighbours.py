@@ -10,8 +10,9 @@ from ase.build import molecule
 from ase.neighborlist import neighbor_list
 from numpy.testing import assert_allclose
 
-from potentials import energy_and_forces, make_system, nequip, schnet
+from potentials import POTENTIALS, energy_and_forces, make_system, schnet
 from potentials.edges import Edges, largest_radius
+from potentials.mace import MACE
 from potentials.neighbours import SLOTS, box_edges, room_in, with_room
 from potentials.nequip import NequIP
 from potentials.schnet import SchNet
@@ -20,8 +21,9 @@ CUTOFF = 3.0
 SMALL = {
     "schnet": {"n_features": 8, "n_filters": 8, "n_interactions": 2, "n_gaussians": 10, "cutoff": CUTOFF},
     "nequip": {"n_features": 2, "n_layers": 1, "n_bessel": 4, "n_radial": 4, "cutoff": CUTOFF},
+    "mace": {"n_features": 2, "n_layers": 2, "l_max": 1, "n_bessel": 4, "n_radial": 4, "cutoff": CUTOFF},
 }
-BUILD = {"schnet": schnet, "nequip": nequip}
+OF_KINDS = {"nequip": NequIP, "mace": MACE}
 CELLS = {
     "orthorhombic": np.diag([6.5, 7.0, 8.0]),
     "triclinic": np.array([[7.5, 0, 0], [2.0, 7.5, 0], [-1.5, 2.0, 7.0]]),
@@ -54,7 +56,7 @@ def by_ase(name, system, params, positions):
         network, species = SchNet(**SMALL[name]), system.numbers
     else:
         n_neighbours = density * 4 / 3 * np.pi * CUTOFF**3
-        network = NequIP(n_elements=len(kinds), n_neighbours=n_neighbours, **SMALL[name])
+        network = OF_KINDS[name](n_elements=len(kinds), n_neighbours=n_neighbours, **SMALL[name])
         species = np.eye(len(kinds))[kind]
 
     def energy(x):
@@ -71,13 +73,14 @@ def by_ase(name, system, params, positions):
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("schnet", "orthorhombic"), ("schnet", "triclinic"), ("nequip", "triclinic")]
+    ("name", "shape"),
+    [("schnet", "orthorhombic"), ("schnet", "triclinic"), ("nequip", "triclinic"), ("mace", "triclinic")],
 )
 def test_energy_and_forces_against_ases_neighbour_list(name, shape):
     numbers, positions = liquid(CELLS[shape])
     with jax.enable_x64(True):
         system = make_system(numbers, positions, 300.0, cell=CELLS[shape])
-        potential = BUILD[name](system, **SMALL[name])
+        potential = POTENTIALS[name](system, **SMALL[name])
         params = in_double(potential.init(jax.random.key(0)))
         params = with_room(params, potential.room_for(positions))
         energy, forces = jax.jit(energy_and_forces(potential))(params, jnp.asarray(positions))
