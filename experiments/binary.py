@@ -219,7 +219,8 @@ def complete(record: dict) -> dict:
             filled.setdefault(field, value)
         elif section in filled:
             filled[section] = {field: value} | filled[section]
-    for section in ("stable", "stable_compat", "nequip", "mace"):  # no run that uses one is older than it
+    # No run that uses one is older than it.
+    for section in ("stable", "stable_compat", "nequip", "mace", "gemnet_t"):
         filled.setdefault(section, json.loads(base.get_config()[section].to_json()))
     return filled
 

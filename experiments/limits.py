@@ -13,19 +13,22 @@ _AT_LEAST_ONE = (
     "post_training.n_updates", "schnet.n_features", "schnet.n_filters",
     "schnet.n_interactions", "nequip.n_features", "nequip.n_layers", "nequip.n_bessel", "nequip.n_radial",
     "mace.n_features", "mace.correlation", "mace.n_layers", "mace.n_bessel", "mace.n_radial",
-    "mace.n_readout", "contrastive.n_chains", "contrastive.n_steps", "evaluation.n_steps",
+    "mace.n_readout", "gemnet_t.n_atom", "gemnet_t.n_edge", "gemnet_t.n_triplet", "gemnet_t.n_bilinear",
+    "gemnet_t.n_basis", "gemnet_t.n_radial", "gemnet_t.n_spherical", "gemnet_t.n_blocks",
+    "contrastive.n_chains", "contrastive.n_steps", "evaluation.n_steps",
     "evaluation.record_every", "stable.n_replicas", "stable.n_steps",
     "stable.record_every", "stable.n_cycles", "stable.max_learning_windows", "stable.max_uses",
 )  # fmt: skip
 _POSITIVE = (
     "pre_training.clip_norm", "post_training.clip_norm", "pre_training.initial", "post_training.initial",
-    "schnet.cutoff", "nequip.cutoff", "mace.cutoff", "zbl.reach",
-    "zbl.nonbonded_reach", "ula.step_size", "mala.step_size", "baoab.timestep", "baoab.friction",
+    "schnet.cutoff", "nequip.cutoff", "mace.cutoff", "gemnet_t.cutoff",
+    "zbl.reach", "zbl.nonbonded_reach", "ula.step_size", "mala.step_size", "baoab.timestep", "baoab.friction",
     "nose_hoover.timestep", "nose_hoover.relaxation", "stable_compat.relaxation", "evaluation.bond_deviation",
 )  # fmt: skip
 _NOT_NEGATIVE = (
-    "pre_training.n_updates", "nequip.l_max", "mace.l_max", "mace.hidden_l_max", "evaluation.temperature",
-    "evaluation.vacf_lags", "mse.energy_weight", "mse.force_weight", "crmse.weight", "contrastive.burn_in",
+    "pre_training.n_updates", "nequip.l_max", "mace.l_max", "mace.hidden_l_max", "gemnet_t.n_residual",
+    "evaluation.temperature", "evaluation.vacf_lags", "mse.energy_weight", "mse.force_weight",
+    "crmse.weight", "contrastive.burn_in",
     "pre_training.final", "post_training.final", "post_training.warmup", "evaluation.spurious_margin",
     "contrastive.fallen_weight", "stable.bond_deviation", "stable.minimum_distance", "stable.qm_weight",
     "stable.plateau_patience", "stable_compat.max_reductions",

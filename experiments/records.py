@@ -64,7 +64,7 @@ def _relevant(record: dict[str, Any]) -> dict[str, Any]:
         unused |= {"stable", "stable_compat"}
     if objective == "mse":
         unused |= {"contrastive", "crmse"}
-    unused |= {"mace", "nequip", "schnet"} - {record.get("potential", "schnet")}
+    unused |= {"gemnet_t", "mace", "nequip", "schnet"} - {record.get("potential", "schnet")}
     if not record.get("init_from"):
         unused.add("post_training")
     return {name: value for name, value in record.items() if name not in unused}

@@ -18,6 +18,13 @@ from potentials.system import with_bonds as with_bonds
 from potentials.zbl import zbl as zbl
 
 
+def gemnet_t(system: System, **settings: float) -> Potential:
+    """`potentials.gemnet.gemnet_t`, imported where it is asked for."""
+    from potentials.gemnet import gemnet_t as build
+
+    return build(system, **settings)
+
+
 def mace(system: System, **settings: float) -> Potential:
     """`potentials.mace.mace`, imported where it is asked for, like e3nn-jax with it."""
     from potentials.mace import mace as build
@@ -32,5 +39,5 @@ def nequip(system: System, **settings: float) -> Potential:
     return build(system, **settings)
 
 
-POTENTIALS = {"mace": mace, "nequip": nequip, "schnet": schnet}
+POTENTIALS = {"gemnet_t": gemnet_t, "mace": mace, "nequip": nequip, "schnet": schnet}
 """Flag name -> builder (system, **settings) -> Potential."""

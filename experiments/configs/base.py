@@ -9,7 +9,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of initial weights, batches, chains and evaluation
     config.objective = "mse"  # mse | crmse | contrastive | stable | stable_compat
-    config.potential = "schnet"  # schnet | nequip | mace
+    config.potential = "schnet"  # schnet | nequip | mace | gemnet_t
     config.init_from = ""  # workdir whose params and optimiser moments post-training starts from
     # File of a published PyTorch Geometric SchNet to start pre-training from, which may then be of 0 updates.
     config.weights = ""
@@ -58,6 +58,17 @@ def get_config() -> ConfigDict:
     config.mace.n_radial = 64
     config.mace.n_readout = 16
     config.mace.cutoff = 5.0  # Å
+    config.gemnet_t = ConfigDict()  # the paper's sizes
+    config.gemnet_t.n_atom = 128  # features of an atom
+    config.gemnet_t.n_edge = 128  # of an edge
+    config.gemnet_t.n_triplet = 64
+    config.gemnet_t.n_bilinear = 64
+    config.gemnet_t.n_basis = 16
+    config.gemnet_t.n_radial = 6
+    config.gemnet_t.n_spherical = 7
+    config.gemnet_t.n_blocks = 4
+    config.gemnet_t.n_residual = 2
+    config.gemnet_t.cutoff = 5.0  # Å
     config.zbl = ConfigDict()
     config.zbl.enabled = False  # a short-range repulsive prior under the network
     config.zbl.reach = 0.8  # of bonded pairs, in sums of covalent radii; below any sampled bond

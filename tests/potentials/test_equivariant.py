@@ -1,4 +1,4 @@
-"""NequIP and MACE: symmetries, the cutoff, the radial basis against the formulas, degenerate geometries."""
+"""NequIP, MACE and GemNet-T: symmetries, the cutoff, the radial basis, degenerate geometries."""
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,13 @@ from scipy.spatial.transform import Rotation
 from potentials import POTENTIALS, energy_and_forces, make_system
 from potentials.bessel import BesselBasis, polynomial_cutoff
 
-SETTINGS = {"n_features": 4, "n_layers": 2, "n_bessel": 5, "n_radial": 8, "cutoff": 3.0}
+SMALL = {"n_features": 4, "n_layers": 2, "n_bessel": 5, "n_radial": 8, "cutoff": 3.0}
+SMALL_EDGES = {"n_atom": 8, "n_edge": 8, "n_triplet": 6, "n_bilinear": 5, "n_basis": 4, "n_blocks": 2}
 NETWORKS = {
-    "nequip_l1_parity": ("nequip", {"l_max": 1, "parity": True}),
-    "nequip_l2": ("nequip", {"l_max": 2, "parity": False}),
-    "mace": ("mace", {"l_max": 2, "hidden_l_max": 1, "correlation": 3}),
+    "nequip_l1_parity": ("nequip", {"l_max": 1, "parity": True, **SMALL}),
+    "nequip_l2": ("nequip", {"l_max": 2, "parity": False, **SMALL}),
+    "mace": ("mace", {"l_max": 2, "hidden_l_max": 1, "correlation": 3, **SMALL}),
+    "gemnet_t": ("gemnet_t", {"n_radial": 4, "n_spherical": 4, "cutoff": 3.0, **SMALL_EDGES}),
 }
 ETHANOL = molecule("CH3CH2OH")
 
@@ -25,7 +27,7 @@ def network(request):
     name, settings = NETWORKS[request.param]
     system = make_system(ETHANOL.numbers, ETHANOL.positions, 500.0)
     with jax.enable_x64(True):
-        potential = POTENTIALS[name](system, **settings, **SETTINGS)
+        potential = POTENTIALS[name](system, **settings)
         params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), potential.init(jax.random.PRNGKey(0)))
         function = jax.jit(energy_and_forces(potential))
         yield system, potential, params, lambda x: jax.tree.map(np.asarray, function(params, jnp.asarray(x)))
@@ -105,10 +107,11 @@ def test_no_nan_where_atoms_coincide(network):
     assert np.isfinite(energy) and np.isfinite(forces).all()
 
 
-@pytest.mark.parametrize("name", ["nequip", "mace"])
-def test_one_atom_has_an_energy(name):
+@pytest.mark.parametrize("kind", ["nequip_l1_parity", "mace", "gemnet_t"])
+def test_one_atom_has_an_energy(kind):
+    name, settings = NETWORKS[kind]
     system = make_system([8], np.zeros((1, 3)), 300.0)
-    potential = POTENTIALS[name](system, l_max=1, **SETTINGS)
+    potential = POTENTIALS[name](system, **settings)
     energy, forces = energy_and_forces(potential)(potential.init(jax.random.PRNGKey(0)), jnp.zeros((1, 3)))
     assert np.isfinite(energy) and not np.any(forces)
 

@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 
 from potentials import POTENTIALS, energy_and_forces, make_system, schnet
 from potentials.edges import Edges, largest_radius
+from potentials.gemnet import GemNetT
 from potentials.mace import MACE
 from potentials.neighbours import SLOTS, box_edges, room_in, with_room
 from potentials.nequip import NequIP
@@ -23,7 +24,9 @@ SMALL = {
     "nequip": {"n_features": 2, "n_layers": 1, "n_bessel": 4, "n_radial": 4, "cutoff": CUTOFF},
     "mace": {"n_features": 2, "n_layers": 2, "l_max": 1, "n_bessel": 4, "n_radial": 4, "cutoff": CUTOFF},
 }
-OF_KINDS = {"nequip": NequIP, "mace": MACE}
+SMALL["gemnet_t"] = {"n_atom": 6, "n_edge": 6, "n_triplet": 5, "n_bilinear": 4, "n_basis": 3, "n_radial": 3}
+SMALL["gemnet_t"] |= {"n_spherical": 3, "n_blocks": 1, "n_residual": 1, "cutoff": CUTOFF}
+OF_KINDS = {"nequip": NequIP, "mace": MACE, "gemnet_t": GemNetT}
 CELLS = {
     "orthorhombic": np.diag([6.5, 7.0, 8.0]),
     "triclinic": np.array([[7.5, 0, 0], [2.0, 7.5, 0], [-1.5, 2.0, 7.0]]),
@@ -46,10 +49,17 @@ def in_double(tree):
 
 
 def by_ase(name, system, params, positions):
-    """Energy and forces through ASE's list of ordered pairs with their lattice vectors."""
+    """Energy and forces through ASE's list of ordered pairs with their lattice vectors, receiver by receiver
+    in as many places each as one of them needs; pairs that are not there are beyond the cutoff."""
     atoms = Atoms(system.numbers, positions, cell=system.cell, pbc=True)
     i, j, shifts = neighbor_list("ijS", atoms, CUTOFF)
-    offsets = shifts @ system.cell
+    counts = np.bincount(i, minlength=len(positions))
+    room = counts.max()
+    places = i * room + np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
+    offsets = np.full((len(positions) * room, 3), 10 * CUTOFF)
+    offsets[places] = shifts @ system.cell
+    senders, receivers = np.zeros(len(offsets), int), np.repeat(np.arange(len(positions)), room)
+    senders[places] = j
     kinds, kind = np.unique(system.numbers, return_inverse=True)
     density = len(positions) / abs(np.linalg.det(system.cell))
     if name == "schnet":
@@ -60,13 +70,14 @@ def by_ase(name, system, params, positions):
         species = np.eye(len(kinds))[kind]
 
     def energy(x):
-        vectors = x[j] + offsets - x[i]
+        vectors = x[senders] + offsets - x[receivers]
         distances = jnp.sqrt(jnp.sum(vectors**2, axis=1))
 
         def add(filters, features):
-            return jnp.zeros((len(x), filters.shape[1])).at[i].add(filters * features[j])
+            return jnp.zeros((len(x), filters.shape[1])).at[receivers].add(filters * features[senders])
 
-        return jnp.sum(network.apply({"params": params}, species, Edges(distances, add, vectors, j, i)))
+        edges = Edges(distances, add, vectors, senders, receivers)
+        return jnp.sum(network.apply({"params": params}, species, edges))
 
     value, slope = jax.value_and_grad(energy)(jnp.asarray(positions))
     return value, -slope
@@ -74,7 +85,13 @@ def by_ase(name, system, params, positions):
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("schnet", "orthorhombic"), ("schnet", "triclinic"), ("nequip", "triclinic"), ("mace", "triclinic")],
+    [
+        ("schnet", "orthorhombic"),
+        ("schnet", "triclinic"),
+        ("nequip", "triclinic"),
+        ("mace", "triclinic"),
+        ("gemnet_t", "triclinic"),
+    ],
 )
 def test_energy_and_forces_against_ases_neighbour_list(name, shape):
     numbers, positions = liquid(CELLS[shape])
