@@ -107,6 +107,11 @@ def _parse_flags(arguments: list[str], operand: str, module: str) -> list[str]:
         name, _, hint = str(error).replace("\\n", "\n").replace("\\", "").partition("\n")
         name, hint = name.strip("\"'"), hint.strip("\"'")  # quoted twice by KeyError
         _fail(ValueError(f"--config has no field '{name}'. {hint} They stand in configs/base.py"))
+    except flags.UnrecognizedFlagError as error:
+        setting = error.flagname.removeprefix("config.")
+        if "." not in setting or "set" not in flags.FLAGS or _foreign("set", module):
+            _fail(error)
+        _fail(ValueError(f"no flag --{error.flagname}; a run's settings change by --set {setting}=VALUE"))
     except (flags.Error, ValueError, TypeError, OSError) as error:
         _fail(error)
     for name in flags.FLAGS:

@@ -267,6 +267,13 @@ CASES = (
     train("another_run", "W holds a run of another configuration: ", run_of('{"seed": 7}')),
     other("evaluate_nothing", "evaluate", "W/config.json: no such file", "--workdir=W"),
     other("evaluate_unset", "evaluate", "--workdir is not set"),
+    other(
+        "evaluate_config",
+        "evaluate",
+        "no flag --config.evaluation.n_steps; a run's settings change by --set evaluation.n_steps=VALUE",
+        "--workdir=W",
+        "--config.evaluation.n_steps=5",
+    ),
     other("simulate_nothing", "simulate", "W/config.json: no such file", "--workdir=W", "--output=a.traj"),
     other("simulate_length", "simulate", "n_steps", "--workdir=W", "--output=a.traj", "--n_steps=-5"),
     other("export_over", "export", "--output=data.npz exists", "--workdir=W", "--output=data.npz"),
