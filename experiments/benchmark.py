@@ -38,19 +38,24 @@ _BATCH = 250  # samples differentiated at a time, but for the estimator that tak
 
 
 class Entry(NamedTuple):
-    """Attributes: function and its arguments, to be compiled and timed."""
+    """Attributes: function and its arguments, to be compiled and timed; atom_steps, how many steps of one
+    atom that makes, 0 where it is no simulation."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
+    atom_steps: int = 0
 
 
 class Row(NamedTuple):
-    """Attributes: name; seconds, the median of a run; memory_mib; speedup, over the table's first entry."""
+    """Attributes: name; seconds, the median of a run; memory_mib; speedup, over the table's first entry;
+    compile_seconds, of the first call; microseconds, of an atom and step, None where there are none."""
 
     name: str
     seconds: float
     memory_mib: float
     speedup: float
+    compile_seconds: float
+    microseconds: float | None
 
 
 def main() -> None:
@@ -70,7 +75,11 @@ def main() -> None:
 
 def measure(entries: Mapping[str, Entry], repeats: int) -> list[Row]:
     """Compiles all, then runs them in turns."""
-    compiled = {name: jax.jit(e.function).lower(*e.arguments).compile() for name, e in entries.items()}
+    compiled, compile_seconds = {}, {}
+    for name, entry in entries.items():
+        began = time.perf_counter()
+        compiled[name] = jax.jit(entry.function).lower(*entry.arguments).compile()
+        compile_seconds[name] = time.perf_counter() - began
     seconds: dict[str, list[float]] = {name: [] for name in entries}
     for name, entry in entries.items():
         jax.block_until_ready(compiled[name](*entry.arguments))
@@ -85,14 +94,23 @@ def measure(entries: Mapping[str, Entry], repeats: int) -> list[Row]:
     for name, program in compiled.items():
         memory = program.memory_analysis()
         used = memory.temp_size_in_bytes + memory.output_size_in_bytes
-        rows.append(Row(name, medians[name], used / 2**20, first / medians[name]))
+        steps = entries[name].atom_steps
+        each = 1e6 * medians[name] / steps if steps else None
+        speedup = first / medians[name]
+        rows.append(Row(name, medians[name], used / 2**20, speedup, compile_seconds[name], each))
     return rows
 
 
 def as_table(rows: list[Row]) -> str:
     """The rows in Markdown."""
-    lines = ["| | seconds | memory, MiB | times as fast |", "|---|---|---|---|"]
-    lines += [f"| {r.name} | {r.seconds:.3g} | {r.memory_mib:.0f} | {r.speedup:.1f} |" for r in rows]
+    lines = [
+        "| | seconds | memory, MiB | times as fast | to compile, s | an atom and step, µs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        each = "" if r.microseconds is None else f"{r.microseconds:.3g}"
+        figures = f"{r.seconds:.3g} | {r.memory_mib:.0f} | {r.speedup:.1f} | {r.compile_seconds:.1f} | {each}"
+        lines.append(f"| {r.name} | {figures} |")
     return "\n".join(lines)
 
 
@@ -166,14 +184,38 @@ def sampling() -> dict[str, Entry]:
     def run(n_steps: int) -> Callable[..., Array]:
         return lambda params, state: advance(sampler, params, state, n_steps)[0].position
 
+    steps = 1024 * len(problem.system.numbers)
+    tabulated = (potential.tabulate(params), state[64])
     return {
-        "1 replica, 1,024 steps": Entry(run(1024), (params, state[1])),
-        "64 replicas, 16 steps": Entry(run(16), (params, state[64])),
-        "64 replicas, 16 steps, tabulated": Entry(run(16), (potential.tabulate(params), state[64])),
+        "1 replica, 1,024 steps": Entry(run(1024), (params, state[1]), steps),
+        "64 replicas, 16 steps": Entry(run(16), (params, state[64]), steps),
+        "64 replicas, 16 steps, tabulated": Entry(run(16), tabulated, steps),
     }
 
 
-BENCHMARKS = {"estimator": estimator, "sampling": sampling}
+def networks() -> dict[str, Entry]:
+    """BAOAB on ethanol by each network in its default size (NequIP in the StABlE paper's, of three layers):
+    64 steps of one replica, four of 64."""
+    entries = {}
+    for name in ("schnet", "nequip", "mace", "gemnet_t"):
+        config = ethanol.get_config()
+        config.potential, config.nequip.n_layers = name, 3
+        problem = make_problem(config)
+        params = problem.potential.init(jax.random.PRNGKey(0))
+        size = sum(leaf.size for leaf in jax.tree.leaves(params))
+        sampler = make_sampler("baoab", problem.potential, problem.system, config)
+        for count, n_steps in ((1, 64), (64, 4)):
+            state = sampler.init(jax.random.PRNGKey(1), params, problem.train.positions[:count])
+
+            def run(params: Any, state: Any, sampler: Any = sampler, n_steps: int = n_steps) -> Array:
+                return advance(sampler, params, state, n_steps)[0].position
+
+            title = f"{name}, {size:,} parameters, {count} replica{'s' if count > 1 else ''}"
+            entries[title] = Entry(run, (params, state), count * n_steps * len(problem.system.numbers))
+    return entries
+
+
+BENCHMARKS = {"estimator": estimator, "networks": networks, "sampling": sampling}
 """Name -> builder of a table's entries; the first is what the others are compared with."""
 
 
