@@ -47,8 +47,9 @@ class Entry(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Attributes: name; seconds, the median of a run; memory_mib; speedup, over the table's first entry;
-    compile_seconds, of the first call; microseconds, of an atom and step, None where there are none."""
+    """Attributes: name; seconds, the median of a run; memory_mib; speedup, over the table's first entry, of a
+    run or, where there are such, of an atom and step; compile_seconds, of the first call; microseconds, of an
+    atom and step, None where there are none."""
 
     name: str
     seconds: float
@@ -89,14 +90,14 @@ def measure(entries: Mapping[str, Entry], repeats: int) -> list[Row]:
             jax.block_until_ready(compiled[name](*entry.arguments))
             seconds[name].append(time.perf_counter() - began)
     medians = {name: float(np.median(values)) for name, values in seconds.items()}
-    first = next(iter(medians.values()))
+    costs = {name: median / (entries[name].atom_steps or 1) for name, median in medians.items()}
+    first = next(iter(costs.values()))
     rows = []
     for name, program in compiled.items():
         memory = program.memory_analysis()
         used = memory.temp_size_in_bytes + memory.output_size_in_bytes
-        steps = entries[name].atom_steps
-        each = 1e6 * medians[name] / steps if steps else None
-        speedup = first / medians[name]
+        each = 1e6 * costs[name] if entries[name].atom_steps else None
+        speedup = first / costs[name]
         rows.append(Row(name, medians[name], used / 2**20, speedup, compile_seconds[name], each))
     return rows
 
@@ -109,7 +110,7 @@ def as_table(rows: list[Row]) -> str:
     ]
     for r in rows:
         each = "" if r.microseconds is None else f"{r.microseconds:.3g}"
-        figures = f"{r.seconds:.3g} | {r.memory_mib:.0f} | {r.speedup:.1f} | {r.compile_seconds:.1f} | {each}"
+        figures = f"{r.seconds:.3g} | {r.memory_mib:.0f} | {r.speedup:.3g} | {r.compile_seconds:.1f} | {each}"
         lines.append(f"| {r.name} | {figures} |")
     return "\n".join(lines)
 

@@ -44,18 +44,20 @@ def test_replicas_run_the_same_steps_with_and_without_tables():
 def test_tables(tmp_path, monkeypatch, capsys):
     entries = {
         "slow": benchmark.Entry(lambda x: jax.lax.fori_loop(0, 400, lambda _, y: y @ x, x), (np.eye(100),)),
-        "fast": benchmark.Entry(lambda x: x + 1, (np.eye(100),), atom_steps=10),
+        "fast": benchmark.Entry(lambda x: x + 1, (np.eye(100),)),
+        "steps": benchmark.Entry(lambda x: x + 1, (np.eye(100),), atom_steps=10),
     }
     monkeypatch.setattr(benchmark, "BENCHMARKS", {"toy": lambda: entries})
     path = tmp_path / "table.json"
     with flagsaver.flagsaver(tables=["toy"], repeats=2, output=str(path)):
         benchmark.main()
     rows = json.loads(path.read_text())["tables"]["toy"]
-    assert [row["name"] for row in rows] == ["slow", "fast"]
+    assert [row["name"] for row in rows] == ["slow", "fast", "steps"]
     assert rows[0]["speedup"] == 1.0
     assert_allclose(rows[1]["speedup"], rows[0]["seconds"] / rows[1]["seconds"])
     assert rows[0]["microseconds"] is None
-    assert_allclose(rows[1]["microseconds"], 1e5 * rows[1]["seconds"])
+    assert_allclose(rows[2]["microseconds"], 1e5 * rows[2]["seconds"])
+    assert_allclose(rows[2]["speedup"], 10 * rows[0]["seconds"] / rows[2]["seconds"])
     assert rows[0]["compile_seconds"] > 0
     assert rows[1]["memory_mib"] >= 100 * 100 * 4 / 2**20
     assert "| fast |" in capsys.readouterr().out

@@ -51,7 +51,11 @@ def behler_parrinello(system):
     )
 
 
-@pytest.mark.parametrize("build", [mlp, behler_parrinello], ids=lambda build: build.__name__)
+@pytest.mark.parametrize(
+    "build",
+    [mlp, pytest.param(behler_parrinello, marks=pytest.mark.slow)],  # it takes minutes to compile
+    ids=lambda build: build.__name__,
+)
 def test_another_network_goes_through_every_objective(build, tmp_path, monkeypatch):
     name = build.__name__
     monkeypatch.setitem(POTENTIALS, name, build)
