@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 
 class Row(NamedTuple):
     """Attributes: name; seconds, the median of a run; memory_mib; speedup, over the table's first entry, of a
-    run or, where there are such, of an atom and step; compile_seconds, of the first call; microseconds, of an
+    run or, where there are such, of an atom and step; compile_seconds, tracing included; microseconds, of an
     atom and step, None where there are none."""
 
     name: str

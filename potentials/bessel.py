@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -31,4 +33,4 @@ class BesselBasis(nn.Module):
         start = np.pi * np.arange(1, self.size + 1, dtype=np.float32)
         frequencies = self.param("frequencies", lambda key: jnp.asarray(start))
         waves = frequencies / self.cutoff * jnp.sinc(distances[:, None] * frequencies / (np.pi * self.cutoff))
-        return np.sqrt(2 / self.cutoff) * waves * polynomial_cutoff(distances, self.cutoff)[:, None]
+        return math.sqrt(2 / self.cutoff) * waves * polynomial_cutoff(distances, self.cutoff)[:, None]

@@ -1,7 +1,8 @@
 """GemNet-T (Gasteiger et al., NeurIPS 2021, arXiv 2106.08903): messages between edges that see their angles.
 
 The variant with triplets, one hop, whose forces are the energy's gradient. Where the paper fits scaling
-factors to data, sums over neighbours are divided by their mean number, and both bases have one level.
+factors to data, sums over neighbours are divided by their mean number and both bases are scaled alike;
+Y_l0 is √(2l + 1) P_l, and the envelope's p is 6.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from potentials.spherical_bessel import legendre, radial_coefficients, radial_fu
 from potentials.system import System
 
 _HALF = 2**-0.5  # keeps the variance of a sum of two
-_LEVEL = 0.5  # of the bases: features neither grow nor die out from block to block
+_LEVEL = 0.5  # of the bases: with it features of ethanol neither grow nor die out from block to block
 
 
 def _silu(x: Array) -> Array:
@@ -76,22 +77,30 @@ def make_graph(edges: Edges, n_atoms: int, radial: Array, n_spherical: int, cuto
     """The edges with their bases.
 
     Args:
-      edges: D = N K of them, receiver by receiver.
+      edges: D = N K of them, receiver by receiver, K each.
       n_atoms: N.
       radial: basis [D, n_radial].
       n_spherical: number of angular functions.
       cutoff: Å.
+
+    Raises:
+      ValueError: not as many edges for each atom.
+
+    The work and memory are of the order N K².
     """
-    room = len(edges.vectors) // n_atoms
+    room, left = divmod(len(edges.vectors), n_atoms)
+    if left:
+        raise ValueError(f"expected as many edges for each of {n_atoms} atoms, got {len(edges.vectors)}")
     shape = (n_atoms, room)
     distances = safe_norm(edges.vectors)
     senders = jnp.reshape(jnp.asarray(edges.senders), shape)
     near = jnp.reshape(distances < cutoff, shape)
-    # Places without a neighbour are edges beyond the cutoff; what they find here is never seen.
+    # Places without a neighbour are edges beyond the cutoff. What they find here enters their own messages
+    # alone, and every use of a message is multiplied by a linear map of a basis that is 0 there.
     found = (senders[senders] == jnp.arange(n_atoms)[:, None, None]) & near[senders]
     back = senders * room + jnp.argmax(found, axis=2) if room else senders
     units = (edges.vectors / jnp.where(distances > 0, distances, 1.0)[:, None]).reshape(*shape, 3)
-    cosines = jnp.einsum("nci,nbi->ncb", units, units)
+    cosines = jnp.einsum("nci,nbi->ncb", units, units, precision=jax.lax.Precision.HIGHEST)
     others = 1.0 - np.eye(room, dtype=np.float32)
     coefficients = radial_coefficients(n_spherical, radial.shape[1])
     circular = _LEVEL * cutoff**-0.5 * radial_functions(distances, cutoff, coefficients)
@@ -157,7 +166,7 @@ class Triplets(nn.Module):
         summed = jnp.einsum("ncbs,nbt->ncst", graph.angular, x) / self.n_neighbours
         mixed = jnp.einsum("ncsi,ncst->ncti", circular, summed)
         start = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=(0, 1))
-        weights = self.param("bilinear", start, (self.size, n_basis, self.n_bilinear))
+        weights = self.param("bilinear", start, (self.size, n_basis, self.n_bilinear), jnp.float32)
         out = jnp.einsum("ncti,tib->ncb", mixed, weights)
         flat = Dense(width)(out).reshape(graph.back.size, width)
         return (Dense(width)(out) + flat[graph.back]) * _HALF
@@ -203,7 +212,7 @@ class GemNetT(nn.Module):
             Dense(self.n_basis, linear=True)(graph.radial) for _ in range(3)
         )
         start = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=(0, 1))
-        weights = self.param("circular", start, (self.n_spherical, self.n_radial, self.n_basis))
+        weights = self.param("circular", start, (self.n_spherical, self.n_radial, self.n_basis), jnp.float32)
         circular = jnp.einsum("ncsr,sri->ncsi", graph.circular, weights)
 
         def to_atoms() -> AtomEmbedding:
@@ -213,7 +222,9 @@ class GemNetT(nn.Module):
             return Dense(1, linear=True)(to_atoms()(m, for_output))[:, 0]
 
         uniform = nn.initializers.uniform(2 * 3**0.5)
-        kinds = self.param("kinds", lambda *a: uniform(*a) - 3**0.5, (self.n_elements, self.n_atom))
+        kinds = self.param(
+            "kinds", lambda *a: uniform(*a) - 3**0.5, (self.n_elements, self.n_atom), jnp.float32
+        )
         h = species @ kinds
         m = EdgeEmbedding(self.n_edge)(h, graph.radial, graph)
         energies = output(m)
@@ -232,8 +243,8 @@ def gemnet_t(system: System, **settings: float) -> Potential:
 
     Args:
       system: a molecule in vacuum, or a periodic box.
-      **settings: the attributes of `GemNetT` but for `n_elements`, which the system has, and
-        `n_neighbours`: all others in vacuum, in a box the mean number within the cutoff.
+      **settings: the attributes of `GemNetT` but for `n_elements`, which the system has;
+        for `n_neighbours` see `potential_of_kinds`.
 
     Raises:
       ValueError: a box too small for the cutoff.

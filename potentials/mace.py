@@ -19,6 +19,8 @@ from potentials.edges import Edges, safe_norm
 from potentials.neighbours import potential_of_kinds
 from potentials.system import System
 
+_FULL = jax.lax.Precision.HIGHEST
+
 
 class Interaction(nn.Module):
     """The features A of an atom: a sum over its neighbours, which makes them two-body (eqs. 8, 9).
@@ -45,7 +47,8 @@ class Interaction(nn.Module):
         sizes = (self.n_radial,) * 3 + (n_channels * paths.irreps.num_irreps,)
         weights = MultiLayerPerceptron(sizes, jax.nn.silu, output_activation=False)(radial)
         messages = paths * weights.reshape(*paths.shape[:2], paths.irreps.num_irreps)
-        summed = jnp.zeros((len(h.array), *messages.shape[1:])).at[edges.receivers].add(messages.array)
+        start = jnp.zeros((len(h.array), *messages.shape[1:]), messages.array.dtype)
+        summed = start.at[edges.receivers].add(messages.array)
         a = e3nn.IrrepsArray(messages.irreps, summed / self.n_neighbours)
         return Linear(self.irreps, channel_out=n_channels, force_irreps_out=True)(a)
 
@@ -67,17 +70,21 @@ class Products(nn.Module):
         """A [N, K, ...], one-hot kinds [N, n_elements] -> message [N, K, irreps.dim]."""
         n_channels, messages = a.shape[1], []
         for _, ir in self.irreps:
-            total = jnp.zeros(())
+            total = jnp.zeros((), a.array.dtype)
             # From the highest degree down, as in Horner's scheme: each step uses up one index of the bases.
             for degree in range(self.correlation, 0, -1):
                 basis = e3nn.reduced_symmetric_tensor_product_basis(a.irreps, degree, keep_ir=[ir])
                 n_paths = basis.irreps.count(ir)
                 shape = (species.shape[1], n_paths, n_channels)
-                weights = self.param(f"{ir}_{degree}", nn.initializers.normal(1 / n_paths), shape)
+                weights = self.param(
+                    f"{ir}_{degree}", nn.initializers.normal(1 / n_paths), shape, jnp.float32
+                )
                 couplings = np.asarray(basis.array).reshape(*basis.shape[:-1], n_paths, ir.dim)
                 of_kind = jnp.einsum("ne,epk->nkp", species, weights)
-                total += jnp.einsum("...pm,nkp->nk...m", couplings.astype(weights.dtype), of_kind)
-                total = jnp.einsum("nki...m,nki->nk...m", total, a.array)
+                # In full precision, where the default on an accelerator is less: products magnify errors.
+                couplings = couplings.astype(weights.dtype)
+                total += jnp.einsum("...pm,nkp->nk...m", couplings, of_kind, precision=_FULL)
+                total = jnp.einsum("nki...m,nki->nk...m", total, a.array, precision=_FULL)
             messages.append(e3nn.IrrepsArray(e3nn.Irreps([(1, ir)]), total))
         return e3nn.concatenate(messages, axis=-1)
 
@@ -118,9 +125,11 @@ class MACE(nn.Module):
         harmonics = e3nn.spherical_harmonics(irreps, edges.vectors, normalize=True, normalization="component")
         # Times r_c it is of order one; products of A would magnify what it is off by.
         radial = self.cutoff * BesselBasis(self.n_bessel, self.cutoff)(safe_norm(edges.vectors))
-        h = e3nn.IrrepsArray("0e", nn.Dense(self.n_features, use_bias=False)(species)[:, :, None])
+        start = nn.initializers.normal(0.5)  # of any number of kinds
+        kinds = nn.Dense(self.n_features, use_bias=False, kernel_init=start)(species)
+        h = e3nn.IrrepsArray("0e", kinds[:, :, None])
         kind = jnp.argmax(species, axis=1)
-        energies = jnp.zeros(len(species))
+        energies = jnp.zeros(len(species), radial.dtype)
         for layer in range(self.n_layers):
             last = layer == self.n_layers - 1
             hidden = e3nn.Irreps.spherical_harmonics(0 if last else self.hidden_l_max)
@@ -141,8 +150,8 @@ def mace(system: System, **settings: float) -> Potential:
 
     Args:
       system: a molecule in vacuum, or a periodic box.
-      **settings: the attributes of `MACE` but for `n_elements`, which the system has, and
-        `n_neighbours`: all others in vacuum, in a box the mean number within the cutoff.
+      **settings: the attributes of `MACE` but for `n_elements`, which the system has;
+        for `n_neighbours` see `potential_of_kinds`.
 
     Raises:
       ValueError: a box too small for the cutoff, or hidden_l_max above l_max.

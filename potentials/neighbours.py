@@ -96,9 +96,9 @@ def potential_of_kinds(network: type[nn.Module], system: System, settings: Mappi
     Args:
       network: with the attributes n_elements, n_neighbours, which scales its sums over neighbours, and
         cutoff (Å).
-      system: the molecule or box; its numbers are the kinds. n_neighbours is all other atoms in vacuum, in
-        a box the mean number within the cutoff.
-      settings: the other attributes.
+      system: the molecule or box; its numbers are the kinds.
+      settings: the other attributes. Without n_neighbours it is all other atoms in vacuum, and in a box what
+        lies within the cutoff where atoms fill it evenly: a molecule or slab in empty space wants its own.
 
     Raises:
       ValueError: a box too small for the cutoff.
@@ -108,8 +108,9 @@ def potential_of_kinds(network: type[nn.Module], system: System, settings: Mappi
     cutoff = settings.get("cutoff", network.cutoff)
     n_neighbours = len(kind) - 1.0
     if system.cell is not None:
-        n_neighbours = len(kind) / abs(np.linalg.det(system.cell)) * 4 / 3 * np.pi * cutoff**3
-    module = network(n_elements=len(kinds), n_neighbours=max(n_neighbours, 1.0), **settings)
+        n_neighbours *= 4 / 3 * np.pi * cutoff**3 / abs(np.linalg.det(system.cell))
+    own = {"n_elements": len(kinds), "n_neighbours": max(float(n_neighbours), 1.0)}
+    module = network(**(own | dict(settings)))
 
     def atomic_energies(params: Params, edges: Edges) -> Array:
         return module.apply({"params": params}, species, edges)

@@ -83,8 +83,8 @@ def nequip(system: System, **settings: float) -> Potential:
 
     Args:
       system: a molecule in vacuum, or a periodic box.
-      **settings: the attributes of `NequIP` but for `n_elements`, which the system has, and
-        `n_neighbours`: all others in vacuum, in a box the mean number within the cutoff.
+      **settings: the attributes of `NequIP` but for `n_elements`, which the system has;
+        for `n_neighbours` see `potential_of_kinds`.
 
     Raises:
       ValueError: a box too small for the cutoff.

@@ -1,11 +1,12 @@
 """Spherical Bessel functions that vanish at a cutoff, and Legendre polynomials: the basis of distance and
-angle that directional networks share (Gasteiger et al., ICLR 2020, eq. 9)."""
+angle that directional networks share (Gasteiger et al., ICLR 2020, eq. 6)."""
 
 from __future__ import annotations
 
 import itertools
-from functools import partial
+from functools import cache, partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -25,6 +26,7 @@ def roots(n_orders: int, n_roots: int) -> NDArray[np.float64]:
     return np.stack([z[:n_roots] for z in found])
 
 
+@cache
 def radial_coefficients(n_orders: int, n_roots: int) -> NDArray[np.float64]:
     """Chebyshev coefficients [K, n_orders, n_roots] of √2/|j_{l+1}(z_ln)| j_l(z_ln x), orthonormal under x²
     over x = r/r_c in [0, 1]. As polynomials they are smooth and stable at small distances, where
@@ -39,11 +41,13 @@ def radial_coefficients(n_orders: int, n_roots: int) -> NDArray[np.float64]:
             values *= np.sqrt(2) / abs(spherical_jn(order + 1, root))
             coefficients[:, order, n] = chebyshev.chebfit(nodes, values, degree)
     needed = np.flatnonzero(np.abs(coefficients).max(axis=(1, 2)) > 1e-9).max() + 1
+    coefficients.flags.writeable = False  # it is cached
     return coefficients[:needed]
 
 
 def radial_functions(distances: Array, cutoff: float, coefficients: NDArray) -> Array:
-    """Distances [E] (Å) -> [E, n_orders, n_roots], zero from the cutoff on.
+    """Distances [E] (Å) -> [E, n_orders, n_roots], zero to rounding from the cutoff on; an envelope makes it
+    zero.
 
     Args:
       cutoff: r_c, Å.
@@ -54,7 +58,8 @@ def radial_functions(distances: Array, cutoff: float, coefficients: NDArray) -> 
     for _ in range(len(coefficients) - 2):
         polynomials.append(2 * x * polynomials[-1] - polynomials[-2])
     stacked = jnp.stack(polynomials, axis=-1)
-    return jnp.einsum("ek,kln->eln", stacked, coefficients.astype(stacked.dtype))
+    full = jax.lax.Precision.HIGHEST
+    return jnp.einsum("ek,kln->eln", stacked, coefficients.astype(stacked.dtype), precision=full)
 
 
 def legendre(cosines: Array, n_orders: int) -> Array:

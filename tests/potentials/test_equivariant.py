@@ -82,7 +82,7 @@ def test_forces_are_the_slope_of_the_energy_at_the_cutoff_too(network):
                 up[atom, axis] += h
                 down[atom, axis] -= h
                 slope = (call(up)[0] - call(down)[0]) / (2 * h)
-                assert forces[atom, axis] == pytest.approx(-slope, abs=1e-7)
+                assert forces[atom, axis] == pytest.approx(-slope, rel=1e-6, abs=1e-7)
 
 
 def test_atomic_energies_sum_to_the_total_and_see_no_farther_than_their_layers(network):
@@ -105,6 +105,17 @@ def test_no_nan_where_atoms_coincide(network):
     x[4] = x[3]
     energy, forces = call(x)
     assert np.isfinite(energy) and np.isfinite(forces).all()
+
+
+@pytest.mark.parametrize("kind", ["mace", "gemnet_t"])
+def test_float32_stays_float32_where_float64_is_enabled(kind):
+    name, settings = NETWORKS[kind]
+    with jax.enable_x64(True):
+        potential = POTENTIALS[name](make_system(ETHANOL.numbers, ETHANOL.positions, 500.0), **settings)
+        params = jax.eval_shape(potential.init, jax.random.key(0))
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+        positions = jax.ShapeDtypeStruct((9, 3), jnp.float32)
+        assert jax.eval_shape(potential.energy, params, positions).dtype == jnp.float32
 
 
 @pytest.mark.parametrize("kind", ["nequip_l1_parity", "mace", "gemnet_t"])

@@ -51,6 +51,10 @@ def test_angles_are_those_of_ase_and_back_is_the_other_direction():
         cosine = np.cos(np.radians(ETHANOL.get_angle(c, atom, b)))
         assert float(graph.angular[atom, first, second, 1]) == pytest.approx(np.sqrt(3) * cosine, abs=1e-9)
         assert not np.any(graph.angular[atom, first, first])
+        x = ETHANOL.get_distance(c, atom) / 10.0
+        j_0 = np.sqrt(2) * np.pi * np.sin(np.pi * x) / (np.pi * x)
+        envelope = 1 - 28 * x**6 + 48 * x**7 - 21 * x**8
+        assert float(graph.circular[atom, first, 0, 0]) == pytest.approx(0.5 * 10**-0.5 * j_0 * envelope)
     flat = np.asarray(graph.back).reshape(-1)
     np.testing.assert_array_equal(np.asarray(edges.senders)[flat], edges.receivers)
     np.testing.assert_array_equal(np.asarray(edges.receivers)[flat], edges.senders)

@@ -54,6 +54,17 @@ def test_products_of_two_span_the_coupled_ones(order):
         np.testing.assert_allclose(fitted, theirs, atol=1e-10)
 
 
+def test_products_are_weighed_by_the_kind_of_the_atom():
+    a = e3nn.IrrepsArray("0e+1o", jnp.asarray(np.random.default_rng(0).normal(size=(6, 2, 4)), jnp.float32))
+    species = jnp.eye(2)[np.array([0, 1, 0, 0, 1, 1])]
+    products = Products(e3nn.Irreps("0e+1o"), correlation=3)
+    params = products.init(jax.random.key(0), a, species)
+    without = jax.tree.map(lambda w: w.at[1].set(0.0), params)
+    before, after = (np.asarray(products.apply(p, a, species).array) for p in (params, without))
+    np.testing.assert_array_equal(after[[0, 2, 3]], before[[0, 2, 3]])
+    assert not after[[1, 4, 5]].any() and before[[1, 4, 5]].all()
+
+
 @pytest.mark.parametrize("correlation", [1, 2, 3])
 def test_one_layer_is_of_body_order_one_above_the_correlation(correlation):
     # What is left of an atom's message after all terms of fewer neighbours, by inclusion and exclusion.

@@ -65,7 +65,7 @@ def by_ase(name, system, params, positions):
     if name == "schnet":
         network, species = SchNet(**SMALL[name]), system.numbers
     else:
-        n_neighbours = density * 4 / 3 * np.pi * CUTOFF**3
+        n_neighbours = (len(positions) - 1) / len(positions) * density * 4 / 3 * np.pi * CUTOFF**3
         network = OF_KINDS[name](n_elements=len(kinds), n_neighbours=n_neighbours, **SMALL[name])
         species = np.eye(len(kinds))[kind]
 
