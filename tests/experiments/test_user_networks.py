@@ -1,13 +1,12 @@
-"""Networks that are not ours train like ours: jax-md's Behler-Parrinello, an MLP in 20 lines."""
+"""Networks that are not ours train like ours: jax-md's NequIP, an MLP in 20 lines."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
-from jax_md import energy as jax_md_energy
-from jax_md import space
+from jax_md._nn.nequip import NequIPEnergyModel
+from jraph import GraphsTuple
 
 from potentials import POTENTIALS, from_energy
 from tests.experiments.small_problem import assert_same
@@ -33,27 +32,35 @@ def mlp(system, n_hidden=16):
     )
 
 
-def behler_parrinello(system):
-    """jax-md's, an NNX module, as a function of its parameters."""
-    species = jnp.asarray(np.unique(system.numbers, return_inverse=True)[1])
-    one = jnp.ones(1)
-    few = {"radial_etas": jnp.array([0.1, 1.0]), "angular_etas": 0.1 * one, "lambdas": one, "zetas": one}
+def jax_md_nequip(system):
+    """jax-md's own network, of its own basis, cutoff and readout, on all ordered pairs."""
+    kinds, kind = np.unique(system.numbers, return_inverse=True)
+    receivers, senders = np.nonzero(~np.eye(len(kind), dtype=bool))
+    network = NequIPEnergyModel(
+        graph_net_steps=1,
+        use_sc=True,
+        nonlinearities={"e": "raw_swish", "o": "tanh"},
+        n_elements=len(kinds),
+        hidden_irreps="4x0e + 2x1o",
+        sh_irreps="1x0e + 1x1o",
+        radial_net_n_hidden=8,
+        n_neighbors=8.0,
+    )
 
-    def module(key):
-        return jax_md_energy.behler_parrinello(
-            space.free()[0], key=key, species=species, mlp_sizes=(8,), sym_kwargs=few
-        ).model
+    def graph(positions):
+        vectors = positions[senders] - positions[receivers]
+        count = [np.array([len(x)]) for x in (kind, senders)]
+        return GraphsTuple(np.eye(len(kinds))[kind], vectors, receivers, senders, None, *count)
 
-    graph, _ = nnx.split(module(jax.random.PRNGKey(0)))
     return from_energy(
-        lambda params, positions: nnx.merge(graph, params)(positions),
-        lambda key: nnx.to_pure_dict(nnx.split(module(key))[1]),
+        lambda params, positions: network.apply(params, graph(positions))[0, 0],
+        lambda key: network.init(key, graph(jnp.arange(3.0 * len(kind)).reshape(-1, 3))),
     )
 
 
 @pytest.mark.parametrize(
     "build",
-    [mlp, pytest.param(behler_parrinello, marks=pytest.mark.slow)],  # it takes minutes to compile
+    [mlp, pytest.param(jax_md_nequip, marks=pytest.mark.slow)],  # a minute, most of it compiling
     ids=lambda build: build.__name__,
 )
 def test_another_network_goes_through_every_objective(build, tmp_path, monkeypatch):
