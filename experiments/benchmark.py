@@ -132,7 +132,7 @@ def estimator() -> dict[str, Entry]:
 
     def ours(params: Any, positions: Array, values: Array, target: Array) -> Array:
         def loss(params: Any) -> Array:
-            energies = sample_energies(problem.potential, params, positions, _BATCH)
+            energies = sample_energies(problem.potential.energy, params, positions, _BATCH)
             weights = jnp.full(len(positions), 1.0 / len(positions))
             return squared_deviation(energies, values, target, weights, beta)
 

@@ -109,6 +109,16 @@ def locate(name: str, *, whole: bool = False) -> Located:
     )
 
 
+def training_file(source: str) -> str:
+    """The training file of a known set; any other text as it is, so that it may be a path.
+
+    Raises:
+      OSError: the file is neither here nor to be had.
+    """
+    known = source in known_names() or _RMD17_NAME.fullmatch(source)
+    return str(locate(source).path) if known else source
+
+
 def packaged_statistics(name: str, temperature: float) -> Path | None:
     """The package's statistics of a data set at another temperature (K), where it has them."""
     if name not in PACKAGED:

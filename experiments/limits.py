@@ -18,6 +18,7 @@ _AT_LEAST_ONE = (
     "contrastive.n_chains", "contrastive.n_steps", "evaluation.n_steps",
     "evaluation.record_every", "stable.n_replicas", "stable.n_steps",
     "stable.record_every", "stable.n_cycles", "stable.max_learning_windows", "stable.max_uses",
+    "stable.per_bin",
 )  # fmt: skip
 _POSITIVE = (
     "pre_training.clip_norm", "post_training.clip_norm", "pre_training.initial", "post_training.initial",
@@ -31,7 +32,7 @@ _NOT_NEGATIVE = (
     "crmse.weight", "contrastive.burn_in",
     "pre_training.final", "post_training.final", "post_training.warmup", "evaluation.spurious_margin",
     "contrastive.fallen_weight", "stable.bond_deviation", "stable.minimum_distance", "stable.qm_weight",
-    "stable.plateau_patience", "stable_compat.max_reductions",
+    "stable.plateau_patience", "stable.deviation_bins", "stable_compat.max_reductions",
 )  # fmt: skip
 _SHARES = (
     "contrastive.restart_fraction", "pre_training.average_decay", "post_training.average_decay",

@@ -51,9 +51,11 @@ def is_done(path: Path, config: ConfigDict) -> bool:
 
 
 def portable(config: ConfigDict) -> dict[str, Any]:
-    """What the run depends on: no paths (of `init_from` and `weights` the last part), and no settings of
-    what it does not use."""
+    """What the run depends on: no paths (of files and folders their names), and no settings of what it does
+    not use."""
     record = _relevant(json.loads(config.to_json()))
+    if "stable" in record:
+        record["stable"]["reference"] = Path(record["stable"]["reference"]).name
     return record | {name: Path(record[name]).name for name in ("init_from", "weights")}
 
 

@@ -22,6 +22,7 @@ from ml_collections import ConfigDict, config_flags
 from experiments import binary
 from experiments.checkpoints import Checkpoints
 from experiments.interruption import interruptible
+from experiments.known_datasets import training_file
 from experiments.limits import check_limits
 from experiments.locks import sole_writer
 from experiments.logs import NegativesLog, TrainingLog
@@ -75,7 +76,9 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
     if not schedule.n_updates and not config.get("weights"):
         raise ValueError("pre_training.n_updates is 0; expected 1 or more, or weights that need no training")
     problem = make_problem(config)
-    objective = make_objective(config.objective, problem.potential, problem.system, config)
+    located = config.copy_and_resolve_references()
+    located.stable.reference = training_file(config.stable.reference)
+    objective = make_objective(config.objective, problem.potential, problem.system, located)
     if config.init_from:
         check_parent(config)
         check_data(Path(config.init_from), problem)

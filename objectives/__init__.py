@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from objectives.averages import make_observables
 from objectives.base import FULL_LIST as FULL_LIST
 from objectives.base import Batch as Batch
@@ -17,6 +15,8 @@ from objectives.contrastive import contrastive as contrastive
 from objectives.contrastive import contrastive_loss as contrastive_loss
 from objectives.mse import energy_force_errors as energy_force_errors
 from objectives.mse import mse as mse
+from objectives.neighbourhoods import Neighbourhoods, one_molecule_each
+from objectives.references import read_targets
 from objectives.stable import stable as stable
 from objectives.stable_compat import ESTIMATOR_BETA, published_sampler, shifted_distances
 from potentials.base import Potential
@@ -87,28 +87,29 @@ def _stable_with(
     del settings["sampler"]
     thresholds = (settings.pop("bond_deviation"), settings.pop("minimum_distance"))
     reference = settings.pop("reference")
+    estimator = lookup(ESTIMATORS, settings.pop("estimator"), "stable.estimator")
+    neighbourhoods = estimator(system, settings.pop("deviation_bins"), settings.pop("per_bin"))
+    observables = make_observables(settings.pop("observables"), system, neighbourhoods)
     return stable(
         potential,
         sampler,
         make_criterion(system, *thresholds),
-        make_observables(settings.pop("observables"), system),
+        observables,
         _mse(potential, system, config),
         system.masses,
         1.0 / (KB * system.temperature),
-        targets=_targets(reference) if reference else None,
+        targets=read_targets(reference, observables, system) if reference else None,
+        neighbourhoods=neighbourhoods,
         centred=system.cell is None,
         **{**settings, **changes},
     )
 
 
-def _targets(path: str) -> dict[str, Any]:
-    """Arrays by observable name from an npz file."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise ValueError(f"stable.reference: {path} is no readable npz file: {error}") from error
-
+ESTIMATORS: dict[str, Callable[..., Neighbourhoods | None]] = {
+    "global": lambda *_: None,
+    "local": one_molecule_each,
+}
+"""Flag name -> (system, deviation_bins, per_bin) -> the neighbourhoods of StABlE's estimator."""
 
 OBJECTIVES: dict[str, Callable[[Potential, System, Any], Objective]] = {
     "mse": _mse,

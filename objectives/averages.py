@@ -6,9 +6,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
 
 from objectives.angles import angle_distribution, angle_grid, find_angles
 from objectives.ensemble import Observable, Observables
+from objectives.neighbourhoods import Neighbourhoods
 from objectives.observables import bond_lengths, distance_distribution, distance_grid
 from potentials.registry import lookup
 from potentials.system import System
@@ -60,15 +64,43 @@ OBSERVABLES: dict[str, Callable[[System], Observable]] = {
 8 Å; `bond_lengths` in Å, bond by bond; `mean_bond_length` their mean; `angles` the ADF in 1/rad."""
 
 
-def make_observables(weights: Mapping[str, float], system: System) -> Observables:
-    """Those with a positive weight: name -> (weight, observable).
+def _local_mean_bond_length(system: System, atoms: NDArray[np.int64]) -> Observable:
+    _require_bonds(system, "mean_bond_length")
+    owner = np.empty(len(system.numbers), int)
+    owner[atoms] = np.arange(len(atoms))[:, None]
+    owners = owner[system.bonds[:, 0]]
+    if len(set(counts := np.bincount(owners, minlength=len(atoms)).tolist())) > 1 or not counts[0]:
+        raise ValueError("observable 'mean_bond_length': neighbourhoods differ in their number of bonds")
+    bonds = system.bonds[np.argsort(owners, kind="stable")]
+
+    def observable(positions: Array) -> Array:
+        lengths = bond_lengths(positions, bonds, system.cell)
+        return jnp.mean(lengths.reshape(len(atoms), -1), axis=-1, keepdims=True)
+
+    return observable
+
+
+LOCAL_OBSERVABLES: dict[str, Callable[[System, NDArray[np.int64]], Observable]] = {
+    "mean_bond_length": _local_mean_bond_length
+}
+"""Flag name -> builder (system, atoms [B, n] of neighbourhoods) -> (positions [N, 3]) -> [B, K]."""
+
+
+def make_observables(
+    weights: Mapping[str, float], system: System, neighbourhoods: Neighbourhoods | None = None
+) -> Observables:
+    """Those with a positive weight: name -> (weight, observable); each neighbourhood's own, where given.
 
     Raises:
-      ValueError: an unknown name, a negative weight, or a system without what is observed.
+      ValueError: an unknown name, a negative weight, a system without what is observed, or what is not
+        observed of neighbourhoods.
     """
     chosen = {}
     for name, weight in weights.items():
         builder = lookup(OBSERVABLES, name, "observable")
+        if neighbourhoods is not None and weight:
+            local = lookup(LOCAL_OBSERVABLES, name, "observable of the local estimator")
+            builder = partial(local, atoms=neighbourhoods.atoms)
         if not weight >= 0:
             raise ValueError(f"the weight of observable '{name}' is {weight}; expected 0 or more")
         if weight > 0:

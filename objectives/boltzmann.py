@@ -21,6 +21,10 @@ from jax.typing import ArrayLike
 
 from potentials.base import Params, Potential
 
+Energy = Callable[[Params, Array], Array]
+"""(params, positions [n, 3], Å) -> [...], eV."""
+
+_SAMPLES_AT_ONCE, _ATOMS_AT_ONCE = 256, 6000
 _ROUND_OFF = 1e-3  # of a sum of weights in float32: what is left of 1 below this is nothing
 
 
@@ -122,22 +126,21 @@ def squared_deviation(
     return jnp.sum(parts[0] * parts[1])
 
 
-def sample_energies(potential: Potential, params: Params, positions: Array, batch_size: int = 256) -> Array:
-    """U_θ of samples [N, n, 3] -> [N], eV; memory is that of one batch in the reverse pass too.
+def sample_energies(energy: Energy, params: Params, positions: Array, batch_size: int = 0) -> Array:
+    """U_θ of samples [N, n, 3] -> [N, ...], eV; memory is that of one batch in the reverse pass too.
 
     Args:
-      potential: U.
+      energy: (params, [n, 3]) -> [...], such as `Potential.energy` or `neighbourhood_energies`.
       params: gradients flow through these.
       positions: Å, held constant.
-      batch_size: samples differentiated at a time.
+      batch_size: samples differentiated at a time; 0: as many as make a few thousand atoms.
     """
-    one = jax.checkpoint(lambda x: potential.energy(params, x))
+    batch_size = batch_size or min(_SAMPLES_AT_ONCE, max(1, _ATOMS_AT_ONCE // positions.shape[1]))
+    one = jax.checkpoint(lambda x: energy(params, x))
     return jax.lax.map(one, jax.lax.stop_gradient(positions), batch_size=min(batch_size, len(positions)))
 
 
-def neighbourhood_energies(
-    potential: Potential, neighbourhoods: ArrayLike
-) -> Callable[[Params, Array], Array]:
+def neighbourhood_energies(potential: Potential, neighbourhoods: ArrayLike) -> Energy:
     """Local energies for the localized estimator (StABlE, A.2, eq. 8): sums of atomic energies.
 
     With local observables in place of g, `ensemble_average` over (samples × neighbourhoods) is then

@@ -12,13 +12,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from objectives.base import Metrics
-from objectives.boltzmann import sample_energies, squared_deviation
+from objectives.boltzmann import neighbourhood_energies, sample_energies, squared_deviation
+from objectives.neighbourhoods import Neighbourhoods, stratified_weights
 from objectives.reweighting import boltzmann_weights, effective_samples
 from potentials.base import Params, Potential
 from potentials.base import energies as energies_of
 
 Observable = Callable[[Array], Array]
-"""(positions [n, 3], Å) -> [K]."""
+"""(positions [n, 3], Å) -> [K], or [B, K] of B neighbourhoods."""
 
 Observables = Mapping[str, tuple[float, Observable]]
 """Name -> (weight w_k, observable)."""
@@ -67,10 +68,12 @@ def observable_loss(
     stand_in: Array,
     *,
     cross_fitted: bool = True,
+    neighbourhoods: Neighbourhoods | None = None,
 ) -> tuple[Array, Metrics]:
     """Σ_k w_k ‖⟨g_k⟩ − g_ref,k‖², with the Boltzmann estimator as its gradient (StABlE, eq. 4 and 6).
 
-    Samples that were drawn under other params are reweighted by exp(−β ΔU).
+    With neighbourhoods it is the localized estimator (eq. 8): the states of each, with their own energies
+    and observables, are samples. Samples that were drawn under other params are reweighted by exp(−β ΔU).
 
     Args:
       potential: U.
@@ -83,6 +86,7 @@ def observable_loss(
       stand_in: a frame [n, 3] (Å) with a finite energy, in whose place failed ones are evaluated.
       cross_fitted: contrast replicas of even with those of odd number, which are independent, so that
         the noise of ⟨g⟩ does not meet itself, see `boltzmann.squared_deviation`.
+      neighbourhoods: a partition of the atoms; observables are then local, [B, K].
 
     Returns:
       The loss, and metrics: `deviation_<name>`, each unweighted, and `effective_samples`.
@@ -91,18 +95,27 @@ def observable_loss(
     n_replicas = ensemble.valid.shape[1]
     # A frame may have no finite energy, under these params or the old ones, and masking that after the
     # fact would leave NaN in the gradient: it stands on a frame of the data, with weight 0.
-    now = jax.lax.stop_gradient(sample_energies(potential, params, positions))
-    valid = valid & jnp.isfinite(now)
+    local = neighbourhoods is not None
+    energy = neighbourhood_energies(potential, neighbourhoods.atoms) if local else potential.energy
+    now = jax.lax.stop_gradient(sample_energies(energy, params, positions)).reshape(len(valid), -1)
+    valid = valid & jnp.all(jnp.isfinite(now), axis=-1)
     positions = jnp.where(valid[:, None, None], positions, stand_in)
-    energies = sample_energies(potential, params, positions)
-    weights = boltzmann_weights(beta * jax.lax.stop_gradient(energies - drawn), valid)
+    energies = sample_energies(energy, params, positions).reshape(len(valid), -1)  # [N, B]
+    change = jax.lax.stop_gradient(jnp.sum(energies, axis=-1) - drawn)
+    of_samples = boltzmann_weights(beta * change, valid)
+    weights = jnp.repeat(of_samples / energies.shape[1], energies.shape[1])
     replica = jnp.broadcast_to(jnp.arange(n_replicas), ensemble.valid.shape).ravel()
-    halves = replica % 2 == 0 if cross_fitted else None
-    groups = replica if n_replicas > 1 else None
-    total, metrics = jnp.zeros(()), {"effective_samples": effective_samples(weights) * jnp.any(valid)}
+    groups = jnp.repeat(replica if n_replicas > 1 else jnp.arange(len(valid)), energies.shape[1])
+    halves = groups % 2 == 0 if cross_fitted else None
+    total, metrics = jnp.zeros(()), {"effective_samples": effective_samples(of_samples) * jnp.any(valid)}
     for name, (weight, observable) in observables.items():
         values = jax.lax.map(observable, positions, batch_size=min(_BATCH, len(positions)))
-        value = squared_deviation(energies, values, targets[name], weights, beta, halves, groups)
+        values = values.reshape(energies.size, -1)  # [N·B, K]
+        chosen = weights
+        if local and neighbourhoods.n_bins:
+            deviations = jnp.linalg.norm(values - targets[name], axis=-1)
+            chosen = stratified_weights(weights, deviations, neighbourhoods.n_bins, neighbourhoods.per_bin)
+        value = squared_deviation(energies.ravel(), values, targets[name], chosen, beta, halves, groups)
         # Without samples the distance to the target would be that of an average of nothing.
         value = jnp.where(jnp.any(valid), value, 0.0)
         total += weight * value
@@ -120,8 +133,9 @@ def effective_fraction(potential: Potential, beta: float, params: Params, ensemb
 
 
 def mean_observable(observable: Observable, positions: Array) -> Array:
-    """⟨g⟩ over frames [F, n, 3] (Å) -> [K]."""
-    return jnp.mean(jax.lax.map(observable, positions, batch_size=min(_BATCH, len(positions))), axis=0)
+    """⟨g⟩ over frames [F, n, 3] (Å), and over neighbourhoods where there are such -> [K]."""
+    values = jax.lax.map(observable, positions, batch_size=min(_BATCH, len(positions)))
+    return jnp.mean(values.reshape(-1, values.shape[-1]), axis=0)
 
 
 def check_targets(
@@ -136,7 +150,7 @@ def check_targets(
     for name, target in targets.items():
         if name not in observables:
             raise ValueError(f"target '{name}' is of no observable; known: {', '.join(observables)}")
-        shape = jax.eval_shape(observables[name][1], jnp.zeros((n_atoms, 3))).shape
+        shape = jax.eval_shape(observables[name][1], jnp.zeros((n_atoms, 3))).shape[-1:]
         if np.shape(target) != shape or not np.isfinite(target).all():
             raise ValueError(f"target '{name}' has shape {np.shape(target)}; expected finite numbers {shape}")
         checked[name] = jnp.asarray(target, jnp.float32)

@@ -24,6 +24,7 @@ from objectives.ensemble import (
     mean_observable,
     observable_loss,
 )
+from objectives.neighbourhoods import Neighbourhoods
 from objectives.stable_settings import Settings, check_settings
 from potentials.base import Params, Potential
 from samplers.base import Sampler, centre, draw, new_noise, where_replica
@@ -96,6 +97,7 @@ def stable(
     *,
     targets: Mapping[str, ArrayLike] | None = None,
     references: Mapping[str, Observable] | None = None,
+    neighbourhoods: Neighbourhoods | None = None,
     centred: bool = True,
     **settings: Any,
 ) -> Objective:
@@ -115,6 +117,7 @@ def stable(
       beta: of the estimator, 1/eV.
       targets: g_ref by name; the mean over the training frames for those not in it.
       references: what this mean is of, by name, where it is not the observable itself.
+      neighbourhoods: of the localized estimator, see `observable_loss`; without, it is the global one.
       centred: frames are centred on their centre of mass; False in a box.
       **settings: see `Settings`.
 
@@ -244,7 +247,9 @@ def stable(
     def observed(params: Params, stand_in: Array, samples: Samples) -> tuple[Array, Metrics]:
         def part(ensemble: Ensemble) -> tuple[Array, Metrics]:
             arguments = (potential, observables, samples.targets, beta, params, ensemble, stand_in)
-            value, metrics = observable_loss(*arguments, cross_fitted=s.cross_fitted)
+            value, metrics = observable_loss(
+                *arguments, cross_fitted=s.cross_fitted, neighbourhoods=neighbourhoods
+            )
             held = jax.lax.stop_gradient(value)
             return held + s.gradient_factor * (value - held), metrics
 

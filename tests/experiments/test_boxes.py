@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import molecule as molecule_of
 from ase.calculators.lj import LennardJones
+from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.testing import assert_allclose
 
 from experiments import binary, evaluate
@@ -19,6 +21,7 @@ from experiments.runs import load_run, named_groups
 from experiments.starting_points import starting_weights
 from experiments.train import prepare, roomy_update, train
 from experiments.training import TrainState, start
+from objectives.stable import LEARNING
 from potentials import make_system, with_bonds
 from potentials.neighbours import room_in, with_room
 from tests.experiments.small_problem import assert_same
@@ -173,3 +176,42 @@ def test_a_run_in_a_box_is_evaluated(argon, tmp_path):
     assert named_groups(drawn, "rdf") == {"rdf_0": "Ar-Ar"}
     assert "radial_distributions" in figures([drawn])
     assert evaluate.consistency_sentences(metrics) == []
+
+
+@pytest.fixture(scope="module")
+def water(tmp_path_factory):
+    """An extxyz of 40 frames of two water molecules in a box, labelled by harmonic bonds alone."""
+    rng = np.random.default_rng(0)
+    one = molecule_of("H2O").positions
+    bonds, frames = [(0, 1), (0, 2), (3, 4), (3, 5)], []
+    for _ in range(40):
+        positions = np.concatenate([one, one + 3.5]) + rng.normal(scale=0.04, size=(6, 3))
+        energy, forces = 0.0, np.zeros((6, 3))
+        for i, j in bonds:
+            step = positions[j] - positions[i]
+            length = np.linalg.norm(step)
+            energy += 5.0 * (length - 0.97) ** 2
+            forces[i] += (pull := 10.0 * (length - 0.97) * step / length)
+            forces[j] -= pull
+        atoms = Atoms("OH2OH2", positions, cell=np.diag([7.5, 7.5, 7.5]), pbc=True)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+        frames.append(atoms)
+    path = tmp_path_factory.mktemp("data") / "water.extxyz"
+    ase.io.write(path, frames)
+    return path
+
+
+def test_localized_stable_training(water, tmp_path):
+    run(small(water, **{"schnet.cutoff": 3.6}), tmp_path / "mse")
+    config = small(water, **{"schnet.cutoff": 3.6, "objective": "stable", "training.log_every": 1})
+    config.init_from = str(tmp_path / "mse")
+    config.stable.update({"n_replicas": 6, "n_steps": 20, "record_every": 5, "bond_deviation": 0.05})
+    config.stable.update({"estimator": "local", "deviation_bins": 10, "per_bin": 2})
+    config.stable.observables.update({"distances": 0.0, "mean_bond_length": 1.0})
+    _, state = run(config, tmp_path / "stable")
+    log = np.genfromtxt(tmp_path / "stable" / "train_log.csv", delimiter=",", names=True)
+    learning = log[log["phase"] == LEARNING]
+    assert len(learning) > 1
+    assert np.isfinite(learning["loss_observables"]).all() and np.all(learning["gradient_norm"] > 0)
+    assert_allclose(learning["effective_samples"], 6 * 4, rtol=1e-5)
+    assert_allclose(state.objective.latest.targets["mean_bond_length"], [0.97], atol=0.02)

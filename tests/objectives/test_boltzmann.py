@@ -46,7 +46,7 @@ def test_gradient_is_equation_6_computed_naively():
         target = np.linspace(-1.0, 1.0, 7)
 
         def loss(params):
-            energies = sample_energies(from_energy(network, lambda key: params), params, positions, 4)
+            energies = sample_energies(network, params, positions, 4)
             return squared_deviation(energies, values, target, equal(11), BETA)
 
         value, ours = jax.value_and_grad(loss)(params)
@@ -68,7 +68,7 @@ def test_many_observables_need_one_reverse_pass():
 
     def tanhs(n_observables):
         def loss(params):
-            energies = sample_energies(from_energy(network, lambda key: params), params, positions)
+            energies = sample_energies(network, params, positions)
             values = jnp.ones((8, n_observables))
             return squared_deviation(energies, values, jnp.zeros(n_observables), equal(8), BETA)
 
