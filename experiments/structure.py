@@ -101,12 +101,17 @@ def _diffusion(config: ConfigDict, system: System, positions: NDArray) -> Metric
     if not system.molecules.max() or not timestep or last * frame <= 1000 * BALLISTIC + frame:
         return {}
     first = int(np.ceil(1000 * BALLISTIC / frame))
-    weights = np.equal.outer(np.arange(system.molecules.max() + 1), system.molecules) * system.masses
-    weights /= weights.sum(axis=1, keepdims=True)
-    centres = np.einsum("mn,rtnk->rtmk", weights, positions)
-    whole = np.einsum("n,rtnk->rtk", system.masses / system.masses.sum(), positions)
-    found = diffusivity(centres - whole[:, :, None], frame, first, last)
+    found = diffusivity(centres_of_mass(system, positions), frame, first, last)
     return {
         "diffusivity_angstrom2_per_ps": 1000 * found.value,
         "diffusivity_angstrom2_per_ps_stderr": 1000 * found.stderr,
     }
+
+
+def centres_of_mass(system: System, positions: NDArray) -> NDArray[np.float64]:
+    """Of the molecules, relative to that of the box: unwrapped [R, T, N, 3] -> [R, T, M, 3], Å."""
+    weights = np.equal.outer(np.arange(system.molecules.max() + 1), system.molecules) * system.masses
+    weights /= weights.sum(axis=1, keepdims=True)
+    centres = np.einsum("mn,rtnk->rtmk", weights, positions, optimize=True)
+    whole = np.einsum("n,rtnk->rtk", system.masses / system.masses.sum(), positions, optimize=True)
+    return centres - whole[:, :, None]
