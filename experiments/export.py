@@ -14,7 +14,7 @@ from absl import flags
 from experiments import binary
 from experiments.evaluate import load_params
 from experiments.model_files import write_model
-from experiments.problem import check_data, make_problem, require_vacuum
+from experiments.problem import check_data, make_problem
 
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a trained run.", allow_override=True)
 OUTPUT = flags.DEFINE_string("output", "", "Folder to write; it must not exist.", allow_override=True)
@@ -30,7 +30,6 @@ def main() -> None:
     config = binary.read_config(workdir)
     with binary.reading_input():
         problem = make_problem(config)
-        require_vacuum(problem.system, "export")
         check_data(workdir, problem)
         params = load_params(workdir, problem)
         metrics_file = workdir / "eval" / "metrics.json"

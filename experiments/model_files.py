@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from experiments.problem import Problem
 from experiments.records import portable
 from experiments.verdicts import format_value
 from potentials import Params, Potential, energy_and_forces
+from potentials.neighbours import MARGIN, room_in, with_room
 
 FUNCTION, WEIGHTS, CARD, TEXT = "energy_forces.stablehlo", "weights.safetensors", "card.json", "README.md"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -50,6 +52,7 @@ def write_model(
     partial.mkdir(parents=True, exist_ok=True)
     n_atoms = len(problem.system.numbers)
     argument = jax.ShapeDtypeStruct((*export.symbolic_shape("replicas"), n_atoms, 3), jnp.float32)
+    params = with_room(params, roomy(problem, params))
     function = jax.jit(labels(problem.potential, params))
     exported = export.export(function, platforms=PLATFORMS)(argument)
     serialized = bytes(exported.serialize())
@@ -61,6 +64,12 @@ def write_model(
     partial.rename(output)
 
 
+def roomy(problem: Problem, params: Params) -> int:
+    """Neighbours that the exported list of a box has room for, which can not grow: with a margin over those
+    that the run has seen; 0 for a molecule."""
+    return min(math.ceil(MARGIN * room_in(params)), len(problem.system.numbers) - 1)
+
+
 def named(params: Params) -> dict[str, np.ndarray]:
     """Arrays by path, such as `interaction_0/lin1/kernel`."""
     leaves, _ = jax.tree.flatten_with_path(params)
@@ -68,9 +77,10 @@ def named(params: Params) -> dict[str, np.ndarray]:
 
 
 def make_card(config: ConfigDict, problem: Problem, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What a user of the weights must know: the molecule, units, the energy's zero, how it was trained."""
+    """What a user of the weights must know: the atoms, units, the energy's zero, how it was trained."""
     return {
         "numbers": problem.system.numbers.tolist(),
+        **({} if problem.system.cell is None else {"cell": problem.system.cell.tolist()}),
         "energy_shift_ev": problem.energy_shift,
         "units": {"positions": "Å", "energies": "eV", "forces": "eV/Å"},
         "potential": config.potential,
@@ -95,11 +105,19 @@ def _text(name: str, card: Mapping[str, Any]) -> str:
     ]
     judged = "\n".join(["| metric | value |", "|---|---|", *rows]) if rows else "Not evaluated yet."
     versions = ", ".join(f"{key} {value}" for key, value in card["versions"].items())
+    kind = "box" if "cell" in card else "molecule"
+    box = (
+        f"""
+The rows of its cell are {card["cell"]} Å; atoms may be wrapped or not. Where an atom has more neighbours than
+the list has room for, energies and forces are NaN."""
+        if "cell" in card
+        else ""
+    )
     return f"""# {name}
 
 A {card["potential"]} potential trained with the objective `{card["objective"]}` on {card["training_frames"]}
-frames of `{card["dataset"]}` at {card["temperature_k"]:g} K (seed {card["seed"]}). It is for this molecule
-alone, with its atoms in this order (atomic numbers): {card["numbers"]}. Units are Å, eV and eV/Å. Add
+frames of `{card["dataset"]}` at {card["temperature_k"]:g} K (seed {card["seed"]}). It is for this {kind}
+alone, with its atoms in this order (atomic numbers): {card["numbers"]}.{box} Units are Å, eV and eV/Å. Add
 {card["energy_shift_ev"]!r} eV to its energies for those of the data.
 
 ```python

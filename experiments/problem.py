@@ -80,16 +80,6 @@ def make_problem(config: ConfigDict) -> Problem:
     )
 
 
-def require_vacuum(system: System, what: str) -> None:
-    """For what is of molecules only, so far.
-
-    Raises:
-      ValueError: the system is a box.
-    """
-    if system.cell is not None:
-        raise ValueError(f"{what}: periodic boxes are not supported yet; expected a molecule in vacuum")
-
-
 def data_digest(problem: Problem) -> str:
     """SHA-256 of all frames as they were read."""
     digest = hashlib.sha256()

@@ -7,23 +7,26 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule as molecule_of
+from ase.calculators.calculator import CalculationFailed
 from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.testing import assert_allclose
 
 from experiments import binary, evaluate
+from experiments.calculator import PotentialCalculator
 from experiments.checkpoints import Checkpoints
 from experiments.configs import molecule
 from experiments.figures import figures
 from experiments.frames import Frames
-from experiments.problem import lasting_bonds, make_problem, require_vacuum
+from experiments.model_files import labels, roomy, write_model
+from experiments.problem import lasting_bonds, make_problem
 from experiments.runs import load_run, named_groups
 from experiments.starting_points import starting_weights
 from experiments.train import prepare, roomy_update, train
 from experiments.training import TrainState, start
 from objectives.stable import LEARNING
-from potentials import make_system, with_bonds
-from potentials.neighbours import room_in, with_room
+from potentials import energy_and_forces, make_system, with_bonds
+from potentials.neighbours import MARGIN, room_in, with_room
 from tests.experiments.small_problem import assert_same
 
 CELL = np.array([[8.0, 0, 0], [1.0, 8.0, 0], [0, -1.0, 8.5]])
@@ -83,8 +86,59 @@ def test_runs_follow_one_another_and_resume(argon, tmp_path):
     (tmp_path / "crmse" / "checkpoints" / "10").rename(tmp_path / "gone")
     _, resumed = run(half, tmp_path / "crmse")
     assert_same(resumed, unbroken)
-    with pytest.raises(ValueError, match="calculator: periodic boxes are not supported yet"):
-        require_vacuum(problem.system, "calculator")
+
+
+def test_calculator_and_artefact_of_a_box(argon, tmp_path):
+    config = small(argon)
+    problem, state = run(config, tmp_path / "mse")
+    write_model(tmp_path / "model", config, problem, state.average, {})
+    frame = ase.io.read(argon, "3")
+    shift = problem.energy_shift
+    wrapped = jnp.asarray(frame.positions, jnp.float32)
+    energy, forces = energy_and_forces(problem.potential)(with_room(state.average, 7), wrapped)
+    frame.positions += np.array([1.0, -2.0, 50.0]) @ CELL  # anywhere
+    runs = PotentialCalculator.from_run(tmp_path / "mse")
+    for calculator in (runs, PotentialCalculator.from_export(tmp_path / "model")):
+        frame.calc = calculator
+        assert frame.get_potential_energy() - shift == pytest.approx(float(energy), abs=1e-4)
+        assert_allclose(frame.get_forces(), forces, atol=1e-4)
+        changed = frame.copy()
+        changed.calc = calculator
+        changed.set_cell(1.01 * CELL)
+        with pytest.raises(ValueError, match="expected a periodic box of the cell"):
+            changed.get_potential_energy()
+        changed.set_cell(CELL)
+        changed.pbc = False
+        with pytest.raises(ValueError, match=r"pbc \[False, False, False\]"):
+            changed.get_potential_energy()
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "this box" in card and "energies and forces are NaN" in card
+
+
+def test_the_calculator_makes_room_and_an_artefact_says_what_it_lacks(argon, tmp_path):
+    config = small(argon)
+    problem, state = run(config, tmp_path / "mse")
+    limit, before = 7, room_in(state.average)
+    # All eight atoms within the cutoff of one another: more than a liquid would ever have.
+    close = np.array(list(np.ndindex(2, 2, 2))) * 1.2 + 3.0
+    frame = Atoms("Ar8", close, cell=CELL, pbc=True)
+    small_room = with_room(state.average, 2)
+    rooms = []
+
+    def roomier(positions):
+        rooms.append(problem.potential.room_for(positions))
+        return labels(problem.potential, with_room(small_room, rooms[-1]))
+
+    frame.calc = PotentialCalculator(
+        labels(problem.potential, small_room), frame.numbers, 0.0, cell=CELL, roomier=roomier
+    )
+    expected = problem.potential.energy(with_room(state.average, limit), jnp.asarray(close, jnp.float32))
+    assert frame.get_potential_energy() == pytest.approx(float(expected), rel=1e-4)
+    assert rooms == [limit]
+    frame.calc = PotentialCalculator(labels(problem.potential, small_room), frame.numbers, 0.0, cell=CELL)
+    with pytest.raises(CalculationFailed, match="neighbour list is too short"):
+        frame.get_potential_energy()
+    assert roomy(problem, state.average) == min(int(np.ceil(MARGIN * before)), limit)
 
 
 def test_negatives_tell_of_a_full_list(argon):
