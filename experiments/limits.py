@@ -25,6 +25,7 @@ _POSITIVE = (
     "schnet.cutoff", "nequip.cutoff", "mace.cutoff", "gemnet_t.cutoff",
     "zbl.reach", "zbl.nonbonded_reach", "ula.step_size", "mala.step_size", "baoab.timestep", "baoab.friction",
     "nose_hoover.timestep", "nose_hoover.relaxation", "stable_compat.relaxation", "evaluation.bond_deviation",
+    "evaluation.rdf_deviation",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "pre_training.n_updates", "nequip.l_max", "mace.l_max", "mace.hidden_l_max", "gemnet_t.n_residual",

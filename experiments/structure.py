@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations_with_replacement
 
 import jax
@@ -17,8 +17,9 @@ from experiments.problem import Problem, all_frames
 from experiments.reference_statistics import REFERENCE_BLOCKS, evaluation_temperature
 from objectives.dynamics import diffusivity
 from objectives.observables import Grid, uniform_grid
-from objectives.pair_correlation import element_pairs, radial_distribution
+from objectives.pair_correlation import element_pairs, radial_distribution, window_deviations
 from objectives.statistics import jackknife
+from objectives.survival import first_times, median_and_stderr, restricted_mean
 from potentials.edges import largest_radius
 from potentials.system import System
 from samplers import Trajectory
@@ -26,6 +27,7 @@ from samplers import Trajectory
 BIN = 0.05  # Å
 WIDTH = 0.03  # Å, of the Gaussian on each distance
 FRAMES = 200  # of a chain whose g(r) is taken, evenly spaced
+RDF_WINDOW = 1.0  # ps, of the criterion of a liquid's stability (StABlE, arXiv 2402.13984, A.5)
 BALLISTIC = 1.0  # ps, after which the mean squared displacement is taken to be linear
 
 
@@ -35,8 +37,9 @@ def structure(
     """The molecules' diffusion and, at the temperature of the data set, g(r) of the chains beside that of all
     of its frames.
 
-    `rdf_mae_<pair>` is the mean of |g − g_ref| over the bins, its error jackknifed over chains. The
-    diffusivity is that of the dynamics as run: Langevin friction slows it.
+    `rdf_mae_<pair>` is the mean of |g − g_ref| over the bins, its error jackknifed over chains;
+    `rdf_stable_time_ps_*` says how long the liquid kept its structure. The diffusivity is that of the
+    dynamics as run: Langevin friction slows it.
     """
     keep, chains = compared_chains(config, trajectory)
     if chains.sum() < 2:
@@ -60,7 +63,7 @@ def structure(
         curves[f"rdf_{index}_centers"] = np.asarray(grid.centers, np.float64)
         curves[f"rdf_{index}_reference"], curves[f"rdf_{index}_reference_stderr"] = expected, error
         curves[f"rdf_{index}_model"], curves[f"rdf_{index}_model_stderr"] = found, spread
-    return metrics, curves
+    return metrics | _stable_times(config, system, trajectory, reference.mean(axis=0), grid), curves
 
 
 def pair_names(system: System) -> dict[str, NDArray]:
@@ -81,15 +84,62 @@ def pair_names(system: System) -> dict[str, NDArray]:
 def radial_distributions(system: System, chains: Sequence[NDArray], grid: Grid) -> NDArray[np.float64]:
     """Mean g(r) of each chain [T, N, 3] and each of `pair_names` -> [C, K, B]."""
 
-    def mean(pairs: NDArray) -> NDArray:
-        one = jax.jit(
-            lambda frames: jax.lax.map(
-                lambda x: radial_distribution(x, pairs, system.cell, grid, WIDTH), frames
-            ).mean(axis=0)
-        )
-        return np.stack([np.asarray(one(chain.astype(np.float32)), np.float64) for chain in chains])
+    densities = [frame_densities(system, pairs, grid) for pairs in pair_names(system).values()]
+    means = [[one(chain).mean(axis=0, dtype=np.float64) for one in densities] for chain in chains]
+    return np.asarray(means)
 
-    return np.stack([mean(pairs) for pairs in pair_names(system).values()], axis=1)
+
+def frame_densities(system: System, pairs: NDArray, grid: Grid) -> Callable[[NDArray], NDArray[np.float32]]:
+    """A compiled function frames [T, N, 3] (Å) -> g(r) of each of them, over pairs [P, 2] -> [T, B]."""
+    each = jax.jit(
+        lambda frames: jax.lax.map(lambda x: radial_distribution(x, pairs, system.cell, grid, WIDTH), frames)
+    )
+    return lambda frames: np.asarray(each(frames.astype(np.float32)))
+
+
+def structure_breaks(
+    system: System, chains: NDArray, alive: NDArray, reference: NDArray, grid: Grid, window: int
+) -> NDArray[np.float64]:
+    """The largest of the pairs' RDF deviations, window by window: see `pair_correlation.window_deviations`.
+
+    Args:
+      system: the box.
+      chains: [C, T, N, 3], Å.
+      alive: [C, T].
+      reference: g(r) of each of `pair_names`, [K, B].
+      grid: of both.
+      window: frames.
+
+    Returns:
+      [C, T // window], Å; NaN from where a chain was dead.
+    """
+    worst = []
+    for pairs, expected in zip(pair_names(system).values(), reference, strict=True):
+        each = frame_densities(system, pairs, grid)
+        worst.append(window_deviations(np.stack([each(c) for c in chains]), expected, grid, window, alive))
+    return np.max(worst, axis=0)  # NaN where one is
+
+
+def _stable_times(
+    config: ConfigDict, system: System, trajectory: Trajectory, reference: NDArray, grid: Grid
+) -> Metrics:
+    """Stable times of a liquid: until g(r) of any two elements over 1 ps is off by more than
+    `evaluation.rdf_deviation`; a median that was not reached is undefined."""
+    timestep = config[config.evaluation.sampler].get("timestep", 0.0)
+    window = round(1000 * RDF_WINDOW / (timestep * config.evaluation.record_every)) if timestep else 0
+    if not 1 <= window <= trajectory.energies.shape[1]:
+        return {}
+    deviations = structure_breaks(system, trajectory.positions, trajectory.alive, reference, grid, window)
+    times, broken = first_times(deviations, config.evaluation.rdf_deviation, RDF_WINDOW)
+    median = median_and_stderr(times, broken)
+    mean = restricted_mean(times, broken, RDF_WINDOW * deviations.shape[1])
+    return {
+        "rdf_stable_time_ps_median": median.value,
+        "rdf_stable_time_ps_median_stderr": median.stderr,
+        "rdf_stable_time_ps_mean": mean.value,
+        "rdf_stable_time_ps_mean_stderr": mean.stderr,
+        "rdf_unstable_chains": int(broken.sum()),
+    }
 
 
 def _diffusion(config: ConfigDict, system: System, positions: NDArray) -> Metrics:

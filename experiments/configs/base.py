@@ -185,6 +185,8 @@ def get_config() -> ConfigDict:
     config.evaluation.seed = 1  # of the fresh chains
     config.evaluation.vacf_lags = 0  # steps, of the velocity autocorrelation; 0: none
     config.evaluation.bond_deviation = 0.5  # Å, of any bond from its mean length: a broken replica
+    # Å, ∫|g − g_ref| dr over 1 ps for any two elements of a box: a liquid whose structure broke down
+    config.evaluation.rdf_deviation = 3.0
     config.evaluation.spurious_margin = 2.0  # kcal/mol below the lowest reference energy
     # Dihedrals as 0-based quadruples such as "3-2-0-1"; empty: found from the bonds.
     config.evaluation.dihedrals = ()

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from experiments.structure import _diffusion, pair_names, radial_distributions
+from experiments.structure import _diffusion, pair_names, radial_distributions, structure_breaks
 from objectives.observables import uniform_grid
+from objectives.survival import first_times
 from potentials import make_system
 from potentials.edges import largest_radius
 
@@ -67,3 +68,23 @@ def test_diffusion_is_of_molecules_whatever_the_box_does():
     assert value == pytest.approx(0.25 * 4 / 5, abs=4 * stderr) and stderr < 0.03
     assert _diffusion(settings(record_every=1), system, walk) == {}
     assert _diffusion(settings(timestep=0.0), system, walk) == {}
+
+
+def test_the_window_in_which_a_structure_breaks_down():
+    # Two gases: one becomes denser in its third window, the atoms of a molecule staying together.
+    rng = np.random.default_rng(2)
+    system = waters(5)
+    grid = uniform_grid(0.0, 9.0, 45)
+    frames = rng.uniform(high=20.0, size=(2, 400, 5, 1, 3)) + rng.normal(scale=0.3, size=(2, 400, 5, 3, 3))
+    collapsed = frames.copy()
+    collapsed[1, 200:] = 0.4 * frames[1, 200:]
+    reference = np.ones((3, 45))  # an ideal gas, but for the noise of a window
+    chains = collapsed.reshape(2, 400, 15, 3)
+    alive = np.ones((2, 400), bool)
+    deviations = structure_breaks(system, chains, alive, reference, grid, 100)
+    assert deviations.shape == (2, 4)
+    times, broken = first_times(deviations, 5.0, 1.0)
+    assert times.tolist() == [4.0, 2.0] and broken.tolist() == [False, True]
+    alive[0, 350:] = False  # and one that dies in its last window
+    times, broken = first_times(structure_breaks(system, chains, alive, reference, grid, 100), 5.0, 1.0)
+    assert times.tolist() == [3.0, 2.0] and broken.all()
