@@ -94,6 +94,7 @@ _FEW_RMD17 = {"crmse.weight": 0.002, "contrastive.fallen_weight": 5.6}
 _MANY_GFN2 = {"crmse.weight": 0.0002, "contrastive.fallen_weight": 10.0}
 _STABLE = {
     "objective": "stable",
+    "mse.energy_weight": 1.0,
     "training.log_every": 1,  # a row for each window
     "training.checkpoint_every": 10,
 }

@@ -15,8 +15,9 @@ from experiments.configs import base
 
 def get_config() -> ConfigDict:
     """300 K, 1 fs, Nosé–Hoover; the paper's settings for water (A.5, A.6) where it states them: GemNet-T of
-    1.89 M parameters, an intermolecular distance of 1.2 Å, the mean O–H length molecule by molecule from 100
-    bins of its deviation, SGD with 0.003, no supervised term, one cycle, windows of 1,000 steps, 10 replicas."""
+    1.89 M parameters, an intermolecular distance of 1.2 Å, the mean O–H length molecule by molecule from
+    100 bins of its deviation, SGD with 0.003, no supervised term, one cycle, windows of 1,000 steps, 10
+    replicas."""
     config = base.get_config()
     config.potential = "gemnet_t"
     config.dataset.temperature = 300.0
