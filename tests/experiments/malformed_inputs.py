@@ -171,6 +171,12 @@ def other(
     return Case(name, binary, arguments, words, make or npz())
 
 
+def targets(*names: str) -> Callable[[], None]:
+    """Writes `targets.npz`, with three numbers by each name."""
+    return lambda: np.savez("targets.npz", **{name: np.arange(3) for name in names})
+
+
+STABLE = ("--config.objective=stable", "--config.stable.reference=targets.npz")
 FORCES = {"forces": np.zeros((3, 3))}
 LABELS = {"energy": -1.0, "forces": np.zeros((3, 3))}
 
@@ -178,6 +184,8 @@ CASES = (
     # Files.
     train("no_file", "data.npz: no such file", lambda: None),
     train("folder", "data.npz: a folder without type.raw", lambda: Path("data.npz").mkdir()),
+    train("targets_of_others", "targets.npz is of other atoms", also(npz(), targets("R", "z")), *STABLE),
+    train("targets_shape", "target 'distances' has shape (3,)", also(npz(), targets("distances")), *STABLE),
     train("empty_npz", "data.npz: not an npz file", text("data.npz", "")),
     train("text_as_npz", "data.npz: not an npz file", text("data.npz", "1 2 3\n")),
     train("no_energies", "data.npz: key 'E' is missing", npz(E=None)),
@@ -280,6 +288,9 @@ CASES = (
     other("inspect_nothing", "inspect", "expected an argument: FILE"),
     other("inspect_two", "inspect", "unexpected argument 'b'", "a", "b"),
     other("inspect_unit", "inspect", "'kcal' is unknown", "data.npz", "--energy_unit=kcal"),
+    other("water_over", "water", "data.extxyz exists", "--output=data.extxyz", make=extxyz(LABELS)),
+    other("water_chains", "water", "--chains is 2", "--output=new.extxyz", "--chains=2"),
+    other("water_frames", "water", "--frames is '7'", "--output=new.extxyz", "--frames=7"),
     other("reference_over", "reference", "data.npz exists", "--output=data.npz"),
     other("reference_engine", "reference", "unknown engine 'gfn3'", "--output=new.npz", "--engine=gfn3"),
     other("reference_cold", "reference", "--temperature is 0.0", "--output=new.npz", "--temperature=0"),
