@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
 
     The targets are means over the 1,000 frames of the training file, without their labels: those of 100
     frames are off by as much as the network is. f_max, the number of replicas, the windows of a learning
-    phase and λ_QM are those of a small molecule on two cores, the optimiser is Adam, at a rate that falls;
+    phase and λ_QM are those of a small molecule on two cores, the optimiser is Adam;
     everything else is the paper's (A.5). The energy errors weigh more than in pre-training (above), because
     observables leave the zero of energies free.
     """
@@ -32,9 +32,9 @@ def get_config() -> ConfigDict:
     # By then the plateaus have brought the rate to nothing; who still breaks starts again from data.
     config.stable.max_learning_windows = 25
     config.stable.n_cycles = 20
-    config.post_training.n_updates = 300  # windows, of simulation and of learning
-    config.post_training.initial = 2e-4
-    config.post_training.final = 1e-5
+    config.post_training.n_updates = 400  # windows, of simulation and of learning
+    config.post_training.initial = 1e-4
+    config.post_training.final = 1e-4
     config.post_training.clip_norm = 1.0
     config.post_training.average_decay = 0.0
     config.post_training.warmup = 0
