@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
-from experiments.distributions import Distributions, dihedral_probabilities, measure, over_chains
+from experiments.distributions import Distributions, measure, over_chains
 from experiments.problem import Problem, chosen_dihedrals
 from experiments.reference_statistics import evaluation_temperature
 from objectives.dihedrals import dihedral_centers, free_energy_stderr, populated
@@ -68,7 +68,7 @@ def compare(
         interval = config.evaluation.record_every
         metrics["energy_autocorrelation_steps"] = interval * autocorrelation_time(clipped)
     more, curves = dihedral_comparison(config, reference, model)
-    metrics |= more | training_dihedrals(config, problem, reference)
+    metrics |= more
     offset = reference.energy_mean[0]
     curves["energy_edges"] = reference.energy_edges - offset
     for name, d in (("reference", reference), ("model", model)):
@@ -148,19 +148,6 @@ def dihedral_comparison(
             curves[f"dihedral_{index}_{side}"] = profile - base
             curves[f"dihedral_{index}_{side}_stderr"] = error
     return metrics, curves
-
-
-def training_dihedrals(config: ConfigDict, problem: Problem, reference: Distributions) -> Metrics:
-    """How far the dihedral free energies of the training frames themselves are from the reference: what
-    training towards the distribution of few frames can not do better than."""
-    dihedrals = chosen_dihedrals(config, problem.system)
-    if not dihedrals or evaluation_temperature(config) != problem.system.temperature:
-        return {}
-    frames = problem.splits.train.positions
-    found = dihedral_probabilities(frames, dihedrals, achiral=config.evaluation.achiral)
-    expected = reference.dihedral_probability.mean(axis=0, dtype=np.float64)
-    off = _differences(expected, found, len(frames), problem.system.temperature)
-    return {"training_dihedral_free_energy_rmse_mev": 1000 * float(np.sqrt(np.mean(off**2)))}
 
 
 def _differences(expected: NDArray, found: NDArray, n_frames: int, temperature: float) -> NDArray[np.float64]:

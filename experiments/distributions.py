@@ -97,7 +97,7 @@ def measure(
     mean, sd = mean_and_stderr(energies), estimate_std(energies)
     widths = np.diff(energy_edges)
     density = np.stack([np.histogram(e, energy_edges)[0] / (len(e) * widths) for e in energies])
-    probability = [dihedral_probabilities(chain, dihedrals, achiral=achiral) for chain in positions]
+    probability = [[_dihedral(chain, d, achiral) for d in dihedrals] for chain in positions]
     return Distributions(
         energy_quantiles=np.quantile(energies, np.linspace(0, 1, N_QUANTILES)),
         energy_mean=np.array(mean),
@@ -114,15 +114,6 @@ def measure(
         virial_temperature=_estimate(virial_temperatures),
         n_frames=energies.shape[1],
     )
-
-
-def dihedral_probabilities(
-    positions: NDArray, dihedrals: Sequence[Dihedral], *, achiral: bool
-) -> NDArray[np.float64]:
-    """Histograms [D, B], each summing to 1, of frames [F, N, 3]."""
-    angles = [np.asarray(dihedral_angles(positions, d.quadruples)) for d in dihedrals]
-    rows = [dihedral_histogram(a, DIHEDRAL_BINS, mirror=achiral) for a in angles]
-    return np.asarray(rows).reshape(len(dihedrals), DIHEDRAL_BINS)
 
 
 def as_blocks(array: NDArray, n_blocks: int) -> NDArray:
@@ -164,6 +155,11 @@ def over_chains(per_chain: NDArray) -> Estimate:
     per_chain = np.asarray(per_chain, dtype=np.float64)
     stderr = per_chain.std(axis=0, ddof=1) / np.sqrt(len(per_chain))
     return Estimate(per_chain.mean(axis=0), stderr)
+
+
+def _dihedral(positions: NDArray, dihedral: Dihedral, achiral: bool) -> NDArray[np.float64]:
+    angles = np.asarray(dihedral_angles(positions, dihedral.quadruples))
+    return dihedral_histogram(angles, DIHEDRAL_BINS, mirror=achiral)
 
 
 def _estimate(series: NDArray | None) -> NDArray[np.float64]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.comparison import compare, dihedral_comparison, dynamics_metrics, training_dihedrals
-from experiments.distributions import DIHEDRAL_BINS, Distributions, dihedral_probabilities
-from experiments.problem import chosen_dihedrals
+from experiments.comparison import compare, dihedral_comparison, dynamics_metrics
+from experiments.distributions import DIHEDRAL_BINS, Distributions
 from potentials.units import KB
 from tests.experiments.small_problem import chains, reference_energies, small, small_problem
 
@@ -199,19 +198,3 @@ def test_drift_from_the_second_to_the_last_quarter():
     assert metrics["energy_drift_mev"] == pytest.approx(1000 * 0.002 * 40, rel=1e-4)
     assert metrics["energy_drift_mev_stderr"] == pytest.approx(1000 * 0.001 * 40 / np.sqrt(3), rel=1e-4)
     assert "kinetic_temperature_k" not in metrics
-
-
-def test_training_frames_beside_the_reference():
-    problem, reference = small_problem()
-    config = small()
-    dihedrals = chosen_dihedrals(config, problem.system)
-    frames = problem.splits.train.positions
-    own = dihedral_probabilities(frames, dihedrals, achiral=config.evaluation.achiral)
-    few = reference._replace(dihedral_probability=np.stack([own, own]).astype(np.float32))
-    assert training_dihedrals(config, problem, few)["training_dihedral_free_energy_rmse_mev"] < 1e-3
-    uneven = own * np.where(np.arange(DIHEDRAL_BINS) % 2, 1.1, 0.9)
-    there = few._replace(dihedral_probability=np.stack([uneven, uneven]).astype(np.float32))
-    found = training_dihedrals(config, problem, there)["training_dihedral_free_energy_rmse_mev"]
-    assert 1000 * KT * np.log(1.1) * 0.98 < found < -1000 * KT * np.log(0.9) * 1.02
-    config.evaluation.temperature = 700.0
-    assert training_dihedrals(config, problem, there) == {}

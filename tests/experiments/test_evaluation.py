@@ -46,7 +46,6 @@ OTHERS = {
     "spurious_chains", "broken_chains", "spurious_threshold_ev", "energy_minimum_ev",
     "reference_energy_minimum_ev", "harmonic_energy_sd_ev", "energy_autocorrelation_steps",
     "relaxed_energy_ev", "spurious_frames", "spurious_frames_expected",
-    "training_dihedral_free_energy_rmse_mev",
 }  # fmt: skip
 
 
