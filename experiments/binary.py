@@ -39,6 +39,10 @@ _GAINED = {
     "evaluation.temperature": 0.0,
     "evaluation.reference": "",
     "evaluation.vacf_lags": 0,
+    "evaluation.rdf_deviation": 3.0,
+    "stable.estimator": "global",
+    "stable.deviation_bins": 0,
+    "stable.per_bin": 5,
 }
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

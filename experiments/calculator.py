@@ -136,7 +136,9 @@ class PotentialCalculator(Calculator):
             energies, forces = self.function(positions)
         energy, forces = float(energies[0]) + self._shift, np.asarray(forces[0], np.float64)
         if not np.isfinite(energy) or not np.isfinite(forces).all():
-            hint = "" if self._cell is None else ", or the exported neighbour list is too short for them"
+            hint = (
+                "" if self._cell is None else "; an atom may have more neighbours than the list has room for"
+            )
             raise CalculationFailed(f"energy or forces are not finite{hint}")
         self.results = {"energy": energy, "free_energy": energy, "forces": forces}
 

@@ -42,6 +42,7 @@ def read_frames(
     labels: str = "",
     group: str = "",
     ignore_cell: bool = False,
+    labelled: bool = True,
 ) -> Frames:
     """Reads one file of any format above; `check_frames` judges what it holds.
 
@@ -56,6 +57,7 @@ def read_frames(
         `old_forces`; empty for the file's own.
       group: the molecule of an HDF5 file that holds several.
       ignore_cell: read frames that call themselves periodic as molecules in vacuum.
+      labelled: False leaves the energies and forces of what ASE reads NaN, there or not.
 
     Returns:
       Frames in eV, Å, eV/Å.
@@ -89,7 +91,7 @@ def read_frames(
         if not (energy_unit or length_unit):
             force_unit = force_unit or found.force_unit
     else:
-        frames, energy_default, length_default = _read_ase(path, ignore_cell)
+        frames, energy_default, length_default = _read_ase(path, ignore_cell, labelled)
     energy = energy_unit or energy_default
     length = length_unit or length_default
     energy_factor = energy_scale(energy, f"{path}: energy unit")
@@ -103,7 +105,7 @@ def read_frames(
     )
 
 
-def _read_ase(path: Path, ignore_cell: bool) -> tuple[Frames, str, str]:
+def _read_ase(path: Path, ignore_cell: bool, labelled: bool) -> tuple[Frames, str, str]:
     """Frames by way of ASE, in its units."""
     try:
         images = ase.io.read(path, index=":")
@@ -121,7 +123,8 @@ def _read_ase(path: Path, ignore_cell: bool) -> tuple[Frames, str, str]:
                 f"{path}: frame {row} is another molecule ({atoms.get_chemical_formula()}) than frame 0"
                 f" ({images[0].get_chemical_formula()}), or its atoms come in another order"
             )
-    labels = [_labels(path, row, atoms) for row, atoms in enumerate(images)]
+    nothing = (np.nan, np.full((len(numbers), 3), np.nan))
+    labels = [_labels(path, row, atoms) if labelled else nothing for row, atoms in enumerate(images)]
     frames = Frames(
         numbers.astype(np.int64),
         np.stack([atoms.positions for atoms in images]).astype(np.float64),

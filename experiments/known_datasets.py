@@ -109,14 +109,9 @@ def locate(name: str, *, whole: bool = False) -> Located:
     )
 
 
-def training_file(source: str) -> str:
-    """The training file of a known set; any other text as it is, so that it may be a path.
-
-    Raises:
-      OSError: the file is neither here nor to be had.
-    """
-    known = source in known_names() or _RMD17_NAME.fullmatch(source)
-    return str(locate(source).path) if known else source
+def is_known(name: str) -> bool:
+    """Whether `locate` takes the name."""
+    return name in known_names() or bool(_RMD17_NAME.fullmatch(name))
 
 
 def packaged_statistics(name: str, temperature: float) -> Path | None:

@@ -43,6 +43,7 @@ class WaterSettings:
     record_fs: float = 50.0
     collisions_per_ps: float = 1.0
     seed: int = 0
+    freedom: str = "3N - 3"  # of the thermostat
 
 
 def require_openmm() -> None:
@@ -91,7 +92,8 @@ def make_context(molecules: int, edge: float, integrator: Any) -> Any:
     others.setSwitchingDistance(_SWITCH * cutoff)
     others.setEwaldErrorTolerance(1e-5)
     others.setUseDispersionCorrection(False)
-    for force in (bonds, angles, others):
+    # Without the last, the thermostat would count 3N degrees of freedom for the 3N − 3 there are.
+    for force in (bonds, angles, others, mm.CMMotionRemover(100)):
         system.addForce(force)
     return mm.Context(system, integrator, mm.Platform.getPlatformByName("CPU"), {"Threads": "1"})
 
@@ -150,6 +152,9 @@ def run_chain(settings: WaterSettings, chain: int, folder: Path) -> Path:
 
     integrator = mm.NoseHooverIntegrator(settings.temperature, rate, step)
     context = make_context(settings.molecules, settings.edge, integrator)
+    counted = integrator.getThermostat(0).getNumDegreesOfFreedom()
+    if counted != 9 * settings.molecules - 3:
+        raise RuntimeError(f"OpenMM's thermostat counts {counted} degrees of freedom")
     masses = atomic_masses[water_numbers(settings.molecules)]
     velocities = np.asarray(begun.getVelocities(asNumpy=True).value_in_unit(unit.nanometer / unit.picosecond))
     context.setPositions(begun.getPositions())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations_with_replacement
 
 import jax
@@ -41,19 +41,22 @@ def structure(
     `rdf_stable_time_ps_*` says how long the liquid kept its structure. The diffusivity is that of the
     dynamics as run: Langevin friction slows it.
     """
-    keep, chains = compared_chains(config, trajectory)
-    if chains.sum() < 2:
-        return {}, {}
     system = problem.system
-    metrics = _diffusion(config, system, trajectory.positions[chains][:, keep])
+    keep, chains = compared_chains(config, trajectory)
+    metrics: Metrics = {}
+    if chains.sum() >= 2:
+        metrics = _diffusion(config, system, trajectory.positions[chains][:, keep])
     if evaluation_temperature(config) != config.dataset.temperature:
         return metrics, {}
-    names = pair_names(system)
     grid = uniform_grid(0.0, largest_radius(system.cell), int(largest_radius(system.cell) / BIN))
+    blocks = list(as_blocks(all_frames(config).positions, REFERENCE_BLOCKS))
+    metrics |= _stable_times(config, system, trajectory, blocks, grid)
+    if chains.sum() < 2:
+        return metrics, {}
+    names = pair_names(system)
     sampled = trajectory.positions[chains][:, keep]
-    model = radial_distributions(system, list(sampled[:, :: -(-sampled.shape[1] // FRAMES)]), grid)
-    blocks = as_blocks(all_frames(config).positions, REFERENCE_BLOCKS)
-    reference = radial_distributions(system, list(blocks), grid)
+    model = radial_distributions(system, names, list(sampled[:, :: -(-sampled.shape[1] // FRAMES)]), grid)
+    reference = radial_distributions(system, names, blocks, grid)
     curves: dict[str, NDArray] = {"rdf_names": np.array(list(names))}
     for index, name in enumerate(names):
         expected, error = over_chains(reference[:, index])
@@ -63,13 +66,13 @@ def structure(
         curves[f"rdf_{index}_centers"] = np.asarray(grid.centers, np.float64)
         curves[f"rdf_{index}_reference"], curves[f"rdf_{index}_reference_stderr"] = expected, error
         curves[f"rdf_{index}_model"], curves[f"rdf_{index}_model_stderr"] = found, spread
-    return metrics | _stable_times(config, system, trajectory, reference.mean(axis=0), grid), curves
+    return metrics, curves
 
 
-def pair_names(system: System) -> dict[str, NDArray]:
+def pair_names(system: System, *, within: bool = False) -> dict[str, NDArray]:
     """Pairs [P, 2] of atoms by their elements, `O-H` and so on, the heavier first; of different molecules
-    where there is more than one."""
-    between = bool(system.molecules.max() > 0)
+    where there is more than one, unless those within a molecule are wanted too."""
+    between = bool(system.molecules.max() > 0) and not within
     kinds = sorted(np.unique(system.numbers), reverse=True)
     pairs = {}
     for first, second in combinations_with_replacement(kinds, 2):
@@ -81,10 +84,11 @@ def pair_names(system: System) -> dict[str, NDArray]:
     return pairs
 
 
-def radial_distributions(system: System, chains: Sequence[NDArray], grid: Grid) -> NDArray[np.float64]:
-    """Mean g(r) of each chain [T, N, 3] and each of `pair_names` -> [C, K, B]."""
-
-    densities = [frame_densities(system, pairs, grid) for pairs in pair_names(system).values()]
+def radial_distributions(
+    system: System, pairs: Mapping[str, NDArray], chains: Sequence[NDArray], grid: Grid
+) -> NDArray[np.float64]:
+    """Mean g(r) of each chain [T, N, 3] (Å) over each kind of pairs -> [C, K, B]."""
+    densities = [frame_densities(system, kind, grid) for kind in pairs.values()]
     means = [[one(chain).mean(axis=0, dtype=np.float64) for one in densities] for chain in chains]
     return np.asarray(means)
 
@@ -98,41 +102,44 @@ def frame_densities(system: System, pairs: NDArray, grid: Grid) -> Callable[[NDA
 
 
 def structure_breaks(
-    system: System, chains: NDArray, alive: NDArray, reference: NDArray, grid: Grid, window: int
+    system: System, chains: NDArray, alive: NDArray, blocks: Sequence[NDArray], grid: Grid, window: int
 ) -> NDArray[np.float64]:
-    """The largest of the pairs' RDF deviations, window by window: see `pair_correlation.window_deviations`.
+    """The largest RDF deviation of any two elements, window by window, pairs within a molecule counting too:
+    a stretched bond moves their g(r). See `pair_correlation.window_deviations`.
 
     Args:
       system: the box.
       chains: [C, T, N, 3], Å.
       alive: [C, T].
-      reference: g(r) of each of `pair_names`, [K, B].
-      grid: of both.
+      blocks: frames of the reference, some [F, N, 3] at a time.
+      grid: of g(r).
       window: frames.
 
     Returns:
       [C, T // window], Å; NaN from where a chain was dead.
     """
+    pairs = pair_names(system, within=True)
+    reference = radial_distributions(system, pairs, blocks, grid).mean(axis=0)
     worst = []
-    for pairs, expected in zip(pair_names(system).values(), reference, strict=True):
-        each = frame_densities(system, pairs, grid)
+    for kind, expected in zip(pairs.values(), reference, strict=True):
+        each = frame_densities(system, kind, grid)
         worst.append(window_deviations(np.stack([each(c) for c in chains]), expected, grid, window, alive))
     return np.max(worst, axis=0)  # NaN where one is
 
 
 def _stable_times(
-    config: ConfigDict, system: System, trajectory: Trajectory, reference: NDArray, grid: Grid
+    config: ConfigDict, system: System, trajectory: Trajectory, blocks: Sequence[NDArray], grid: Grid
 ) -> Metrics:
-    """Stable times of a liquid: until g(r) of any two elements over 1 ps is off by more than
-    `evaluation.rdf_deviation`; a median that was not reached is undefined."""
-    timestep = config[config.evaluation.sampler].get("timestep", 0.0)
-    window = round(1000 * RDF_WINDOW / (timestep * config.evaluation.record_every)) if timestep else 0
+    """Stable times of a liquid: until g(r) of any two elements over a window of about 1 ps is off by more
+    than `evaluation.rdf_deviation`; a median that was not reached is undefined."""
+    frame = config[config.evaluation.sampler].get("timestep", 0.0) * config.evaluation.record_every / 1000
+    window = max(round(RDF_WINDOW / frame), 1) if frame else 0
     if not 1 <= window <= trajectory.energies.shape[1]:
         return {}
-    deviations = structure_breaks(system, trajectory.positions, trajectory.alive, reference, grid, window)
-    times, broken = first_times(deviations, config.evaluation.rdf_deviation, RDF_WINDOW)
+    deviations = structure_breaks(system, trajectory.positions, trajectory.alive, blocks, grid, window)
+    times, broken = first_times(deviations, config.evaluation.get("rdf_deviation", 3.0), window * frame)
     median = median_and_stderr(times, broken)
-    mean = restricted_mean(times, broken, RDF_WINDOW * deviations.shape[1])
+    mean = restricted_mean(times, broken, window * frame * deviations.shape[1])
     return {
         "rdf_stable_time_ps_median": median.value,
         "rdf_stable_time_ps_median_stderr": median.stderr,

@@ -22,11 +22,11 @@ from ml_collections import ConfigDict, config_flags
 from experiments import binary
 from experiments.checkpoints import Checkpoints
 from experiments.interruption import interruptible
-from experiments.known_datasets import training_file
 from experiments.limits import check_limits
 from experiments.locks import sole_writer
 from experiments.logs import NegativesLog, TrainingLog
 from experiments.problem import DIGEST, Problem, check_data, data_digest, in_pieces, make_problem
+from experiments.reference_trajectories import reference_trajectory
 from experiments.starting_points import check_parent, data_room, starting_weights
 from experiments.training import (
     OPTIMISERS,
@@ -76,9 +76,9 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
     if not schedule.n_updates and not config.get("weights"):
         raise ValueError("pre_training.n_updates is 0; expected 1 or more, or weights that need no training")
     problem = make_problem(config)
-    located = config.copy_and_resolve_references()
-    located.stable.reference = training_file(config.stable.reference)
-    objective = make_objective(config.objective, problem.potential, problem.system, located)
+    objective = make_objective(
+        config.objective, problem.potential, problem.system, config, **reference_trajectory(config, problem)
+    )
     if config.init_from:
         check_parent(config)
         check_data(Path(config.init_from), problem)

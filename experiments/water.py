@@ -51,7 +51,7 @@ SEED = flags.DEFINE_integer("seed", 0, "Of velocities and noise.", allow_overrid
 PROCESSES = flags.DEFINE_integer("processes", 1, "Chains run at once, one core each.", allow_override=True)
 FRAMES = flags.DEFINE_list("frames", ["1000", "500"], "For training and for testing.", allow_override=True)
 
-VISCOSITY = 0.75e-3  # Pa s, of SPC/Fw (Wu, Tepper and Voth)
+VISCOSITY = 0.75e-3  # Pa s, of SPC/Fw at 298 K (Wu, Tepper and Voth)
 _XI = 2.837297  # of a cubic lattice, Yeh and Hummer, J. Phys. Chem. B 108, 15873
 _SHARE = 3 / 4  # of the chains, to training
 _ANALYSED = 500  # frames of a chain for structure
@@ -72,11 +72,13 @@ def main() -> None:
         paths = pool.starmap(run_chain, jobs, chunksize=1)
     chains = [dict(np.load(path)) for path in paths]
     split = round(_SHARE * len(chains))
-    for path, members, count in zip(_files(), (chains[:split], chains[split:]), counts, strict=True):
-        write_frames(path, settings, members, count)
-    metrics = liquid_metrics(settings, chains)
-    text = json.dumps({**metrics, **vars(settings)}, indent=1) + "\n"
-    binary.write_atomically(Path(OUTPUT.value).with_suffix(".json"), text)
+    text = json.dumps({**liquid_metrics(settings, chains), **vars(settings)}, indent=1) + "\n"
+    *files, summary = _files()
+    for path, members, count in zip(files, (chains[:split], chains[split:]), counts, strict=True):
+        write_frames(_partial(path), settings, members, count)
+    for path in files:  # all or nothing, but for a kill between these lines
+        _partial(path).replace(path)
+    binary.write_atomically(summary, text)
     print(text)
 
 
@@ -116,9 +118,13 @@ def _read_flags() -> tuple[WaterSettings, tuple[int, int]]:
     return settings, counts
 
 
-def _files() -> tuple[Path, Path]:
+def _files() -> tuple[Path, Path, Path]:
     output = Path(OUTPUT.value)
-    return output, output.with_name(f"{output.stem}_test.extxyz")
+    return output, output.with_name(f"{output.stem}_test.extxyz"), output.with_suffix(".json")
+
+
+def _partial(path: Path) -> Path:
+    return path.with_suffix(".partial.extxyz")
 
 
 def write_frames(path: Path, settings: WaterSettings, chains: Sequence[dict], count: int) -> None:
@@ -132,16 +138,15 @@ def write_frames(path: Path, settings: WaterSettings, chains: Sequence[dict], co
                 atoms, energy=float(chain["energies"][row]), forces=chain["forces"][row]
             )
             frames.append(atoms)
-    partial = path.with_suffix(".partial.extxyz")
-    write(partial, frames, format="extxyz")
-    partial.replace(path)
+    write(path, frames, format="extxyz")
 
 
 def liquid_metrics(settings: WaterSettings, chains: Sequence[dict]) -> dict[str, float]:
     """What chains from `run_chain` say of the liquid: means, and standard errors over chains.
 
-    The diffusion coefficient is that of a small box; `_infinite` has Yeh and Hummer's correction,
-    ξ k_B T/(6 π η L), with SPC/Fw's published viscosity. The first peak of g_OO is read off bins of 0.05 Å.
+    The diffusion coefficient is that of a small box; `_infinite`, within 5 K of 298 K, has Yeh and Hummer's
+    correction, ξ k_B T/(6 π η L), with SPC/Fw's published viscosity there. The first peak of g_OO is read off
+    bins of 0.05 Å.
     """
     numbers, cell = water_numbers(settings.molecules), np.eye(3) * settings.edge
     first = chains[0]["positions"][0].astype(np.float64)
@@ -157,7 +162,8 @@ def liquid_metrics(settings: WaterSettings, chains: Sequence[dict]) -> dict[str,
         / KCAL_PER_MOL,
     }
     grid = uniform_grid(0.0, largest_radius(cell), int(largest_radius(cell) / BIN))
-    density = radial_distributions(system, list(some), grid)[:, list(pair_names(system)).index("O-O")]
+    oxygens = {"O-O": pair_names(system)["O-O"]}
+    density = radial_distributions(system, oxygens, list(some), grid)[:, 0]
     peak = int(density.mean(axis=0).argmax())
     series["rdf_oo_peak"] = density[:, peak]
     metrics = {"rdf_oo_peak_angstrom": float(grid.centers[peak])}
@@ -168,9 +174,11 @@ def liquid_metrics(settings: WaterSettings, chains: Sequence[dict]) -> dict[str,
         found = diffusivity(centres_of_mass(system, positions), settings.record_fs, *lags)
         metrics["diffusivity_angstrom2_per_ps"] = 1000 * found.value
         metrics["diffusivity_angstrom2_per_ps_stderr"] = 1000 * found.stderr
-        joules = KB * settings.temperature * 1.602176634e-19
-        correction = _XI * joules / (6 * np.pi * VISCOSITY * settings.edge * 1e-10)  # m²/s
-        metrics["diffusivity_infinite_angstrom2_per_ps"] = 1000 * found.value + 1e8 * correction
+        if abs(settings.temperature - 298.15) <= 5.0:
+            joules = KB * settings.temperature * 1.602176634e-19
+            correction = _XI * joules / (6 * np.pi * VISCOSITY * settings.edge * 1e-10)  # m²/s
+            metrics["diffusivity_infinite_angstrom2_per_ps"] = 1000 * found.value + 1e8 * correction
+            metrics["diffusivity_infinite_angstrom2_per_ps_stderr"] = 1000 * found.stderr
     return metrics
 
 

@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
 from objectives.averages import make_observables
 from objectives.base import FULL_LIST as FULL_LIST
 from objectives.base import Batch as Batch
@@ -13,10 +17,10 @@ from objectives.base import static as static
 from objectives.contrastive import Negatives as Negatives
 from objectives.contrastive import contrastive as contrastive
 from objectives.contrastive import contrastive_loss as contrastive_loss
+from objectives.ensemble import mean_observable
 from objectives.mse import energy_force_errors as energy_force_errors
 from objectives.mse import mse as mse
 from objectives.neighbourhoods import Neighbourhoods, one_molecule_each
-from objectives.references import read_targets
 from objectives.stable import stable as stable
 from objectives.stable_compat import ESTIMATOR_BETA, published_sampler, shifted_distances
 from potentials.base import Potential
@@ -48,12 +52,16 @@ def _crmse(potential: Potential, system: System, config: Any) -> Objective:
     )
 
 
-def _stable(potential: Potential, system: System, config: Any) -> Objective:
+def _stable(
+    potential: Potential, system: System, config: Any, reference: ArrayLike | None = None
+) -> Objective:
     sampler = make_sampler(config.stable.sampler, potential, system, config)
-    return _stable_with(potential, system, config, sampler)
+    return _stable_with(potential, system, config, sampler, reference)
 
 
-def _stable_compat(potential: Potential, system: System, config: Any) -> Objective:
+def _stable_compat(
+    potential: Potential, system: System, config: Any, reference: ArrayLike | None = None
+) -> Objective:
     own = config.stable_compat
     sampler = published_sampler(
         potential,
@@ -70,7 +78,7 @@ def _stable_compat(potential: Potential, system: System, config: Any) -> Objecti
         )
     thermal = KB * system.temperature
     return _stable_with(
-        *(potential, system, config, sampler),
+        *(potential, system, config, sampler, reference),
         references={"distances": shifted_distances(own.target_shift)},
         gradient_factor=ESTIMATOR_BETA * thermal if own.drop_temperature else 1.0,
         cross_fitted=False,
@@ -81,15 +89,25 @@ def _stable_compat(potential: Potential, system: System, config: Any) -> Objecti
 
 
 def _stable_with(
-    potential: Potential, system: System, config: Any, sampler: Sampler, **changes: Any
+    potential: Potential,
+    system: System,
+    config: Any,
+    sampler: Sampler,
+    reference: ArrayLike | None,
+    **changes: Any,
 ) -> Objective:
     settings = dict(config.stable)
     del settings["sampler"]
     thresholds = (settings.pop("bond_deviation"), settings.pop("minimum_distance"))
-    reference = settings.pop("reference")
+    path = settings.pop("reference")
     estimator = lookup(ESTIMATORS, settings.pop("estimator"), "stable.estimator")
     neighbourhoods = estimator(system, settings.pop("deviation_bins"), settings.pop("per_bin"))
     observables = make_observables(settings.pop("observables"), system, neighbourhoods)
+    if reference is not None:
+        frames = jnp.asarray(reference)
+        targets = {name: mean_observable(g, frames) for name, (_, g) in observables.items()}
+    else:
+        targets = _targets(path) if path else None
     return stable(
         potential,
         sampler,
@@ -98,11 +116,20 @@ def _stable_with(
         _mse(potential, system, config),
         system.masses,
         1.0 / (KB * system.temperature),
-        targets=read_targets(reference, observables, system) if reference else None,
+        targets=targets,
         neighbourhoods=neighbourhoods,
         centred=system.cell is None,
         **{**settings, **changes},
     )
+
+
+def _targets(path: str) -> dict[str, Any]:
+    """Arrays by observable name from an npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"stable.reference: {path} is no readable npz file: {error}") from error
 
 
 ESTIMATORS: dict[str, Callable[..., Neighbourhoods | None]] = {
@@ -111,7 +138,7 @@ ESTIMATORS: dict[str, Callable[..., Neighbourhoods | None]] = {
 }
 """Flag name -> (system, deviation_bins, per_bin) -> the neighbourhoods of StABlE's estimator."""
 
-OBJECTIVES: dict[str, Callable[[Potential, System, Any], Objective]] = {
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "mse": _mse,
     "contrastive": _contrastive,
     "crmse": _crmse,
@@ -121,10 +148,19 @@ OBJECTIVES: dict[str, Callable[[Potential, System, Any], Objective]] = {
 """Flag name -> builder (potential, system, config) -> Objective. A new objective is a line here."""
 
 
-def make_objective(name: str, potential: Potential, system: System, config: Any) -> Objective:
-    """The objective of a flag name; `config` is the experiment's whole configuration.
+def make_objective(
+    name: str, potential: Potential, system: System, config: Any, **data: ArrayLike
+) -> Objective:
+    """The objective of a flag name.
+
+    Args:
+      name: of `OBJECTIVES`.
+      potential, system: what is trained.
+      config: the experiment's whole configuration.
+      **data: what the builder takes besides: `reference`, of StABlE's, frames [F, N, 3] (Å) whose means are
+        the targets.
 
     Raises:
       ValueError: unknown name.
     """
-    return lookup(OBJECTIVES, name, "objective")(potential, system, config)
+    return lookup(OBJECTIVES, name, "objective")(potential, system, config, **data)

@@ -73,7 +73,9 @@ def observable_loss(
     """Σ_k w_k ‖⟨g_k⟩ − g_ref,k‖², with the Boltzmann estimator as its gradient (StABlE, eq. 4 and 6).
 
     With neighbourhoods it is the localized estimator (eq. 8): the states of each, with their own energies
-    and observables, are samples. Samples that were drawn under other params are reweighted by exp(−β ΔU).
+    and observables, are samples. Where these are chosen by bins, ⟨g⟩, value and gradient are those of the
+    average under `stratified_weights`, which is no ensemble average. Samples that were drawn under other
+    params are reweighted by exp(−β ΔU).
 
     Args:
       potential: U.

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from ase import Atoms
 from jax import Array
 from numpy.typing import NDArray
 
@@ -30,13 +31,14 @@ def one_molecule_each(system: System, n_bins: int = 0, per_bin: int = 5) -> Neig
     """One neighbourhood a molecule, as the paper has it for water (A.6).
 
     Raises:
-      ValueError: molecules of different sizes.
+      ValueError: molecules of different kinds, whose states are not of one distribution.
     """
     labels, sizes = np.unique(system.molecules, return_counts=True)
-    if len(set(sizes.tolist())) > 1:
+    kinds = {Atoms(system.numbers[system.molecules == label]).get_chemical_formula() for label in labels}
+    if len(kinds) > 1:
         raise ValueError(
-            f"stable.estimator 'local' takes molecules of one size as neighbourhoods; the system has "
-            f"molecules of {', '.join(map(str, sorted(set(sizes.tolist()))))} atoms"
+            f"stable.estimator 'local' takes molecules of one kind as neighbourhoods; the system has "
+            f"{', '.join(sorted(kinds))}"
         )
     atoms = np.argsort(system.molecules, kind="stable").reshape(len(labels), sizes[0])
     return Neighbourhoods(atoms, n_bins, per_bin)

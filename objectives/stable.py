@@ -125,6 +125,11 @@ def stable(
       ValueError: settings out of range, no observables, or a target of another shape.
     """
     s = check_settings(Settings(**settings))
+    if neighbourhoods is not None and neighbourhoods.n_bins and s.cross_fitted:
+        raise ValueError(
+            "stable.cross_fitted is True with stable.deviation_bins: the few states that bins single out are "
+            "of few replicas, which the halves would not share; expected False"
+        )
     if not observables:
         raise ValueError("stable: no observables; expected one or more with a positive weight")
     given = check_targets(observables, targets or {}, len(jnp.asarray(masses)))

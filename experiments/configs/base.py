@@ -112,12 +112,13 @@ def get_config() -> ConfigDict:
     )
     config.stable.estimator = "global"  # global | local: each molecule is a sample, with its atoms' energies
     # Of the local estimator: bins of the deviation from the target, from each of which so many molecules
-    # are drawn (the paper: 100 and 5), so that the few that break are not lost among the sound; 0: all.
+    # are drawn (the paper: 100 and 5), so that the few that break are not lost among the sound; 0: all. Not
+    # with cross_fitted.
     config.stable.deviation_bins = 0
     config.stable.per_bin = 5
-    # Targets by observable in an .npz, or frames, labelled or not, whose means they are: a file (.npz, or
-    # anything ASE reads, in Å) or the name of a known set, of which it is the training file. Empty: means
-    # over the training frames, whose noise is learnt with them where they are few.
+    # Targets by observable in an .npz, or frames whose means they are: a file like that of the data set
+    # (without labels where ASE reads it), or a known set, of whose split it is the training frames. Empty:
+    # means over the frames trained on, whose noise is learnt with them where they are few.
     config.stable.reference = ""
     config.stable.cross_fitted = True  # two halves of the replicas; without, the noise of the means biases
     config.stable.max_uses = 1  # updates from one simulation, by reweighting

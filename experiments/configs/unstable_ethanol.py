@@ -16,9 +16,9 @@ def get_config() -> ConfigDict:
 
     The targets are means over the 1,000 frames of the training file, without their labels: those of 100
     frames are off by as much as the network is. f_max, the number of replicas, the windows of a learning
-    phase and λ_QM are those of a small molecule on two cores, the optimiser is Adam;
-    everything else is the paper's (A.5). The energy errors weigh more than in pre-training (above), because
-    observables leave the zero of energies free.
+    phase, λ_QM and the number of cycles are those of a small molecule on two cores, the optimiser is Adam;
+    windows, thresholds and clipping are the paper's (A.5, A.6). The energy errors weigh more than in
+    pre-training (above), because observables leave the zero of energies free.
     """
     config = rmd17_ethanol.get_config()
     config.dataset.labels = "original"

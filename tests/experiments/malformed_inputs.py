@@ -184,7 +184,7 @@ CASES = (
     # Files.
     train("no_file", "data.npz: no such file", lambda: None),
     train("folder", "data.npz: a folder without type.raw", lambda: Path("data.npz").mkdir()),
-    train("targets_of_others", "targets.npz is of other atoms", also(npz(), targets("R", "z")), *STABLE),
+    train("targets_of_others", "targets.npz: key 'E' is missing", also(npz(), targets("R", "z")), *STABLE),
     train("targets_shape", "target 'distances' has shape (3,)", also(npz(), targets("distances")), *STABLE),
     train("empty_npz", "data.npz: not an npz file", text("data.npz", "")),
     train("text_as_npz", "data.npz: not an npz file", text("data.npz", "1 2 3\n")),

@@ -12,7 +12,7 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.testing import assert_allclose
 
-from experiments import binary, evaluate
+from experiments import binary, calculator, evaluate
 from experiments.calculator import PotentialCalculator
 from experiments.checkpoints import Checkpoints
 from experiments.configs import molecule
@@ -98,12 +98,12 @@ def test_calculator_and_artefact_of_a_box(argon, tmp_path):
     energy, forces = energy_and_forces(problem.potential)(with_room(state.average, 7), wrapped)
     frame.positions += np.array([1.0, -2.0, 50.0]) @ CELL  # anywhere
     runs = PotentialCalculator.from_run(tmp_path / "mse")
-    for calculator in (runs, PotentialCalculator.from_export(tmp_path / "model")):
-        frame.calc = calculator
+    for found in (runs, PotentialCalculator.from_export(tmp_path / "model")):
+        frame.calc = found
         assert frame.get_potential_energy() - shift == pytest.approx(float(energy), abs=1e-4)
         assert_allclose(frame.get_forces(), forces, atol=1e-4)
         changed = frame.copy()
-        changed.calc = calculator
+        changed.calc = found
         changed.set_cell(1.01 * CELL)
         with pytest.raises(ValueError, match="expected a periodic box of the cell"):
             changed.get_potential_energy()
@@ -115,10 +115,11 @@ def test_calculator_and_artefact_of_a_box(argon, tmp_path):
     assert "this box" in card and "energies and forces are NaN" in card
 
 
-def test_the_calculator_makes_room_and_an_artefact_says_what_it_lacks(argon, tmp_path):
+def test_the_calculator_makes_room_and_an_artefact_says_what_it_lacks(argon, tmp_path, monkeypatch):
     config = small(argon)
     problem, state = run(config, tmp_path / "mse")
     limit, before = 7, room_in(state.average)
+    monkeypatch.setattr(calculator, "load_params", lambda *_: with_room(state.average, 4))
     # All eight atoms within the cutoff of one another: more than a liquid would ever have.
     close = np.array(list(np.ndindex(2, 2, 2))) * 1.2 + 3.0
     frame = Atoms("Ar8", close, cell=CELL, pbc=True)
@@ -136,7 +137,13 @@ def test_the_calculator_makes_room_and_an_artefact_says_what_it_lacks(argon, tmp
     assert frame.get_potential_energy() == pytest.approx(float(expected), rel=1e-4)
     assert rooms == [limit]
     frame.calc = PotentialCalculator(labels(problem.potential, small_room), frame.numbers, 0.0, cell=CELL)
-    with pytest.raises(CalculationFailed, match="neighbour list is too short"):
+    with pytest.raises(CalculationFailed, match="more neighbours than the list has room for"):
+        frame.get_potential_energy()
+    frame.calc = PotentialCalculator.from_run(tmp_path / "mse")  # 4, and up to 8 where it must be
+    assert frame.get_potential_energy() - problem.energy_shift == pytest.approx(float(expected), rel=1e-4)
+    monkeypatch.setattr(calculator, "load_params", lambda *_: with_room(state.average, 3))
+    frame.calc = PotentialCalculator.from_run(tmp_path / "mse")  # up to 6: what wants more has collapsed
+    with pytest.raises(CalculationFailed, match="more neighbours"):
         frame.get_potential_energy()
     assert roomy(problem, state.average) == min(int(np.ceil(MARGIN * before)), limit)
 
@@ -261,6 +268,7 @@ def test_localized_stable_training(water, tmp_path):
     config.init_from = str(tmp_path / "mse")
     config.stable.update({"n_replicas": 6, "n_steps": 20, "record_every": 5, "bond_deviation": 0.05})
     config.stable.update({"estimator": "local", "deviation_bins": 10, "per_bin": 2})
+    config.stable.update({"cross_fitted": False, "qm_weight": 0.0})
     config.stable.observables.update({"distances": 0.0, "mean_bond_length": 1.0})
     _, state = run(config, tmp_path / "stable")
     log = np.genfromtxt(tmp_path / "stable" / "train_log.csv", delimiter=",", names=True)

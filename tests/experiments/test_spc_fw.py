@@ -10,22 +10,12 @@ from numpy.testing import assert_allclose
 
 from experiments import binary, water
 from experiments.frame_files import read_frames
-from experiments.spc_fw import (
-    ANGLE,
-    ANGLE_STIFFNESS,
-    BOND,
-    BOND_STIFFNESS,
-    CHARGE,
-    EPSILON,
-    SIGMA,
-    WaterSettings,
-    energy_and_forces,
-    make_context,
-    run_chain,
-    start_positions,
-)
+from experiments.spc_fw import WaterSettings, energy_and_forces, make_context, run_chain, start_positions
 
 mm = pytest.importorskip("openmm")
+# Table I of the paper: kcal/mol/Å², Å, kcal/mol/rad², degrees, e, kcal/mol, Å.
+BOND_STIFFNESS, BOND, ANGLE_STIFFNESS, ANGLE = 1059.162, 1.012, 75.90, 113.24
+CHARGE, EPSILON, SIGMA = -0.82, 0.1554253, 3.165492
 COULOMB = 14.3996454  # e²/(4πε₀), eV Å
 SMALL = WaterSettings(27, 9.32, picoseconds=0.6, equilibration_ps=0.5, record_fs=20.0)
 
@@ -73,14 +63,24 @@ def test_energy_and_forces_are_those_of_the_paper():
     assert_allclose(forces, numerical, atol=2e-3 * np.abs(numerical).max())
 
 
-def test_a_box_is_invariant_under_translation_and_repeats_itself():
+def test_a_box_repeats_itself():
     rng = np.random.default_rng(1)
     positions = start_positions(27, 18.0, rng)
     energy, forces = at(positions, 18.0)
-    moved, same = at(positions + np.array([5.0, -3.0, 40.0]), 18.0)
+    elsewhere = positions.copy()
+    elsewhere[6:9] += [18.0, -36.0, 0.0]  # one molecule, by vectors of the box
+    moved, same = at(elsewhere, 18.0)
     assert_allclose(moved, energy, atol=2e-3)
     assert_allclose(same, forces, atol=0.02)
     assert_allclose(forces.sum(axis=0), 0, atol=0.02)
+    assert abs(at(positions + np.repeat([[2.5, 0, 0], [0, 0, 0]], [3, 78], axis=0), 18.0)[0] - energy) > 1e-3
+
+
+def test_the_thermostat_counts_the_degrees_of_freedom_there_are():
+    integrator = mm.NoseHooverIntegrator(300.0, 1.0, 0.001)
+    context = make_context(8, 18.0, integrator)
+    assert integrator.getThermostat(0).getNumDegreesOfFreedom() == 3 * 24 - 3
+    del context
 
 
 def test_a_chain_is_kept_and_refuses_other_settings(tmp_path):
@@ -127,7 +127,12 @@ def test_from_the_command_to_frames(flags, tmp_path):
     energy, forces = at(frames.positions[-1], 9.32)
     assert_allclose(frames.energies[-1], energy, atol=2e-3)
     assert_allclose(frames.forces[-1], forces, atol=0.02)
-    assert len(read_frames(tmp_path / "water_test.extxyz").energies) == 3
+    others = read_frames(tmp_path / "water_test.extxyz")
+    chains = [np.load(tmp_path / "water.chains" / f"chain_00{chain}.npz") for chain in range(4)]
+    starts = [chain["positions"][0] for chain in chains]
+    assert_allclose(frames.positions[[0, 2, 4]], starts[:3], atol=1e-4)  # and of no other chain
+    assert_allclose(others.positions[0], starts[3], atol=1e-4)
+    assert len(others.energies) == 3
     metrics = json.loads((tmp_path / "water.json").read_text())
     assert 0.95 < metrics["oh_length_angstrom"] < 1.1 and metrics["oh_length_angstrom_stderr"] > 0
     assert 2.5 < metrics["rdf_oo_peak_angstrom"] < 3.2

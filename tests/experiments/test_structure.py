@@ -4,11 +4,18 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from experiments.structure import _diffusion, pair_names, radial_distributions, structure_breaks
+from experiments.structure import (
+    _diffusion,
+    _stable_times,
+    pair_names,
+    radial_distributions,
+    structure_breaks,
+)
 from objectives.observables import uniform_grid
 from objectives.survival import first_times
 from potentials import make_system
 from potentials.edges import largest_radius
+from samplers import Trajectory
 
 CELL = np.array([[9.0, 0, 0], [1.0, 8.0, 0], [0, 0.5, 8.5]])
 
@@ -35,7 +42,7 @@ def test_an_ideal_gas_has_no_structure():
     system = waters()
     chains = [rng.uniform(size=(400, 9, 3)) @ CELL + rng.normal(size=3) * 30 for _ in range(8)]
     grid = uniform_grid(0.0, largest_radius(CELL), 12)
-    found = radial_distributions(system, chains, grid)
+    found = radial_distributions(system, pair_names(system), chains, grid)
     assert found.shape == (8, 3, 12)
     stderr = found.std(axis=0, ddof=1) / np.sqrt(8)
     # The Gaussian takes a little over the last edge; the first bins are nearly empty.
@@ -78,13 +85,57 @@ def test_the_window_in_which_a_structure_breaks_down():
     frames = rng.uniform(high=20.0, size=(2, 400, 5, 1, 3)) + rng.normal(scale=0.3, size=(2, 400, 5, 3, 3))
     collapsed = frames.copy()
     collapsed[1, 200:] = 0.4 * frames[1, 200:]
-    reference = np.ones((3, 45))  # an ideal gas, but for the noise of a window
-    chains = collapsed.reshape(2, 400, 15, 3)
+    chains, blocks = collapsed.reshape(2, 400, 15, 3), [frames[0].reshape(400, 15, 3)]
     alive = np.ones((2, 400), bool)
-    deviations = structure_breaks(system, chains, alive, reference, grid, 100)
+    deviations = structure_breaks(system, chains, alive, blocks, grid, 100)
     assert deviations.shape == (2, 4)
-    times, broken = first_times(deviations, 5.0, 1.0)
+    times, broken = first_times(deviations, 500.0, 1.0)
     assert times.tolist() == [4.0, 2.0] and broken.tolist() == [False, True]
     alive[0, 350:] = False  # and one that dies in its last window
-    times, broken = first_times(structure_breaks(system, chains, alive, reference, grid, 100), 5.0, 1.0)
+    times, broken = first_times(structure_breaks(system, chains, alive, blocks, grid, 100), 500.0, 1.0)
     assert times.tolist() == [3.0, 2.0] and broken.all()
+
+
+def test_stretched_bonds_break_a_liquid_too():
+    # Molecules where they were, their bonds half as long again: only pairs within them have moved.
+    rng = np.random.default_rng(3)
+    system = waters(5)
+    grid = uniform_grid(0.0, 9.0, 45)
+    centres = rng.uniform(high=20.0, size=(2, 200, 5, 1, 3))
+    one = np.array([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    sound = (centres + one).reshape(2, 200, 15, 3)
+    stretched = (centres + 1.5 * one).reshape(2, 200, 15, 3)
+    alive = np.ones((2, 200), bool)
+    found = [structure_breaks(system, x, alive, list(sound), grid, 100) for x in (sound, stretched)]
+    between = pair_names(system)
+    assert (found[1] > 100).all() and (found[0] < 20).all()
+    g = [radial_distributions(system, between, list(x), grid)[:, 1] for x in (sound, stretched)]
+    assert np.abs(g[1] - g[0]).sum() * 0.2 < 50  # which pairs between molecules hardly tell
+
+
+def liquid_run(positions, alive, record_every=400):
+    """What `_stable_times` makes of chains recorded every 0.4 ps."""
+    system = waters(5)
+    config = settings(record_every)
+    config.evaluation.rdf_deviation = 50.0
+    energies = np.where(alive, 0.0, np.nan).astype(np.float32)
+    trajectory = Trajectory(
+        positions=positions.astype(np.float32), energies=energies,
+        kinetic_temperatures=energies, alive=alive, intact_steps=np.full(len(alive), 0),
+    )  # fmt: skip
+    return _stable_times(config, system, trajectory, [positions[0]], uniform_grid(0.0, 9.0, 45))
+
+
+def test_stable_times_are_of_the_windows_as_they_are_and_of_dead_chains():
+    rng = np.random.default_rng(4)
+    one = np.array([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    positions = (rng.uniform(high=20.0, size=(3, 30, 5, 1, 3)) + one).reshape(3, 30, 15, 3)
+    positions = np.concatenate([positions[:1]] * 3)  # equal chains: no noise
+    alive = np.ones((3, 30), bool)
+    sound = liquid_run(positions, alive)
+    assert sound["rdf_unstable_chains"] == 0 and sound["rdf_stable_time_ps_mean"] == pytest.approx(12.0)
+    # Windows of 1 ps hold two frames of 0.4 ps, and last 0.8 ps.
+    alive[:, 11:] = False
+    dead = liquid_run(positions, alive)
+    assert dead["rdf_unstable_chains"] == 3
+    assert dead["rdf_stable_time_ps_median"] == pytest.approx(5 * 0.8)
