@@ -6,7 +6,7 @@ Folders are searched in this order: `$BOLTZFIT_DATA` (only ever read), then the 
 - rMD17: one archive of 1.07 GB on figshare, article 12672038, version 3 (CC0), and its copy on the Materials
   Cloud (doi:10.24435/materialscloud:wy-kn). Its SHA-256 below was published by others who downloaded it; the
   MD5 they give beside it, cb1a927628d96f2e966025da4fb63d18, is figshare's own.
-- MD17: one npz a molecule at quantum-machine.org, which publishes no checksums. That of aspirin was published
+- MD17 and MD22: one npz a molecule at quantum-machine.org, which publishes no checksums. That of aspirin was published
   by someone who downloaded it. For the others see `downloads`: that of the first download is kept.
 """
 
@@ -32,6 +32,9 @@ RMD17_MOLECULES = (
 )  # fmt: skip
 MD17_MOLECULES = (
     "aspirin", "benzene", "ethanol", "malonaldehyde", "naphthalene", "salicylic", "toluene", "uracil",
+)  # fmt: skip
+MD22_MOLECULES = (
+    "Ac-Ala3-NHMe", "DHA", "stachyose", "AT-AT", "AT-AT-CG-CG", "buckyball-catcher", "double-walled_nanotube",
 )  # fmt: skip
 PACKAGED = {"ethanol_gfn2": "ethanol_gfn2_500K.npz"}
 _RMD17_NAME = re.compile(rf"rmd17_({'|'.join(RMD17_MOLECULES)})(?:_(0[1-5]))?")
@@ -65,12 +68,20 @@ def md17_file(molecule: str) -> RemoteFile:
     return RemoteFile(f"md17/md17_{molecule}.npz", urls, _MD17_SHA256.get(molecule))
 
 
+def md22_file(molecule: str) -> RemoteFile:
+    """The MD22 npz of a molecule (Chmiela et al., Science Advances 9, eadf0873)."""
+    addresses = (f"www.quantum-machine.org/gdml/{folder}" for folder in ("repo/datasets", "data/npz"))
+    urls = tuple(f"http://{address}/md22_{molecule}.npz" for address in addresses)
+    return RemoteFile(f"md22/md22_{molecule}.npz", urls, None)
+
+
 def known_names() -> list[str]:
     """Names that `locate` takes; the rMD17 ones also with `_01` to `_05` for the published splits."""
     return [
         *PACKAGED,
         *(f"rmd17_{molecule}" for molecule in RMD17_MOLECULES),
         *(f"md17_{molecule}" for molecule in MD17_MOLECULES),
+        *(f"md22_{molecule}" for molecule in MD22_MOLECULES),
     ]
 
 
@@ -95,7 +106,8 @@ def locate(name: str, *, whole: bool = False) -> Located:
         molecule, split = rmd17.group(1), rmd17.group(2) or "01"
         return _locate_rmd17(molecule, None if whole else split)
     if name in known_names():
-        remote = md17_file(name.removeprefix("md17_"))
+        family, _, molecule = name.partition("_")
+        remote = {"md17": md17_file, "md22": md22_file}[family](molecule)
         for folder in _data_folders():
             if (folder / remote.path).is_file():
                 return Located(folder / remote.path)

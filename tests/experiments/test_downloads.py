@@ -97,6 +97,9 @@ def test_offline_says_what_to_do(cache, monkeypatch):
     ) as caught:
         locate("rmd17_uracil")
     assert str(caught.value).endswith(f"save it as {cache / 'rmd17.tar.bz2'}")
+    with pytest.raises(OSError, match=r"repo/datasets/md22_AT-AT-CG-CG\.npz by hand") as caught:
+        locate("md22_AT-AT-CG-CG")
+    assert str(caught.value).endswith(f"save it as {cache / 'md22' / 'md22_AT-AT-CG-CG.npz'}")
     assert files_under(cache) == []
 
 
