@@ -6,8 +6,9 @@ Folders are searched in this order: `$BOLTZFIT_DATA` (only ever read), then the 
 - rMD17: one archive of 1.07 GB on figshare, article 12672038, version 3 (CC0), and its copy on the Materials
   Cloud (doi:10.24435/materialscloud:wy-kn). Its SHA-256 below was published by others who downloaded it; the
   MD5 they give beside it, cb1a927628d96f2e966025da4fb63d18, is figshare's own.
-- MD17 and MD22: one npz a molecule at quantum-machine.org, which publishes no checksums. That of aspirin was published
-  by someone who downloaded it. For the others see `downloads`: that of the first download is kept.
+- MD17 and MD22: one npz a molecule at quantum-machine.org, which publishes no checksums. That of MD17's
+  aspirin was published by someone who downloaded it. For the others see `downloads`: that of the first
+  download is kept.
 """
 
 from __future__ import annotations

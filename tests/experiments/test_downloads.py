@@ -265,8 +265,8 @@ def test_md17_download_is_checked_and_cached(tmp_path, cache, monkeypatch):
 
 def test_names():
     names = known_names()
-    assert len(names) == len(set(names)) == 1 + 10 + 8
-    for name in ("rmd17_ethanol_06", "rmd17_ethanol_1", "md17_paracetamol", "zzz"):
+    assert len(names) == len(set(names)) == 1 + 10 + 8 + 7
+    for name in ("rmd17_ethanol_06", "rmd17_ethanol_1", "md17_paracetamol", "md22_ethanol", "zzz"):
         with pytest.raises(
             ValueError, match=rf"^unknown dataset '{name}'; .*known: ethanol_gfn2, rmd17_aspirin"
         ):
