@@ -49,6 +49,7 @@ FRAMES = flags.DEFINE_list(
 )
 
 NAMES = {"ethanol": "CH3CH2OH", "acetaldehyde": "CH3CHO", "methanol": "CH3OH", "water": "H2O"}
+GEOMETRIES = {"ac-ala3-nhme": "ac_ala3_nhme.xyz"}  # in the package
 SECTIONS = ("train", "validation", "test")
 # What ASE's readers raise on junk; they have no common error.
 _READ_ERRORS = (
@@ -105,6 +106,8 @@ def find_molecule(name: str) -> Atoms:
     """
     if Path(name).is_file():
         return _read_molecule(name)
+    if name in GEOMETRIES:
+        return _read_molecule(str(Path(__file__).parent / "data" / GEOMETRIES[name]))
     return ase_molecule(NAMES.get(name, name)) if NAMES.get(name, name) in g2.names else _unknown(name)
 
 
@@ -120,9 +123,8 @@ def _read_molecule(path: str) -> Atoms:
 
 
 def _unknown(name: str) -> Atoms:
-    raise ValueError(
-        f"--molecule '{name}' is no file and no known name; known: {', '.join(NAMES)}, and ASE's g2 set"
-    )
+    known = ", ".join((*NAMES, *GEOMETRIES))
+    raise ValueError(f"--molecule '{name}' is no file and no known name; known: {known}, and ASE's g2 set")
 
 
 def frame_counts(texts: list[str], n_chains: int) -> tuple[int, int, int]:

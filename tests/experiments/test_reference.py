@@ -15,6 +15,7 @@ from experiments.binary import InputError
 from experiments.engines import EngineError, label, make_engine, require_engine
 from experiments.reference import assemble, check_lengths, find_molecule, frame_counts, sections
 from experiments.reference_chains import ChainSettings, baoab, chain_path, check_chain, run_chain
+from potentials import make_system
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +263,10 @@ def test_bad_frame_counts(texts, chains, words):
 def test_unknown_molecule():
     with pytest.raises(ValueError, match="'etanol' is no file and no known name"):
         find_molecule("etanol")
+    peptide = find_molecule("ac-ala3-nhme")
+    assert peptide.get_chemical_formula() == "C12H22N4O4"
+    system = make_system(peptide.numbers, peptide.positions, 500.0)
+    assert len(system.bonds) == 41 and system.molecules.max() == 0
 
 
 @pytest.mark.parametrize(
