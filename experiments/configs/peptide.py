@@ -2,7 +2,8 @@
 
 python -m experiments.train --config=experiments/configs/peptide.py --workdir=W0      # MD22, downloaded
 python -m experiments.train --config=experiments/configs/peptide.py --workdir=W1 \
-    --config.objective=stable --config.init_from=W0
+    --config.objective=stable --config.init_from=W0 \
+    --config.training.log_every=1 --config.training.checkpoint_every=10
 
 or on a reference of one's own, from which everything but the data set's name is the same:
 
@@ -25,8 +26,8 @@ def get_config() -> ConfigDict:
     config.dataset.temperature = 500.0
     config.nequip.n_layers = 3
     config.training.batch_size = 10
-    config.training.log_every = 1
-    config.training.checkpoint_every = 10
+    config.training.log_every = 20
+    config.training.checkpoint_every = 100
     config.stable.n_replicas = 48
     config.stable.record_every = 100
     config.stable.observables.distances = 3.2  # for theirs of 1, see objectives/stable_compat.py

@@ -5,7 +5,8 @@ python -m experiments.train --config=experiments/configs/water.py --workdir=W0 \
     --config.dataset.path=water.extxyz --config.dataset.test_path=water_test.extxyz
 python -m experiments.train --config=experiments/configs/water.py --workdir=W1 \
     --config.dataset.path=water.extxyz --config.dataset.test_path=water_test.extxyz \
-    --config.objective=stable --config.init_from=W0
+    --config.objective=stable --config.init_from=W0 \
+    --config.training.log_every=1 --config.training.checkpoint_every=10
 """
 
 from ml_collections import ConfigDict
