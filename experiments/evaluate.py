@@ -31,6 +31,7 @@ from experiments.report import write_report
 from experiments.runs import load_run
 from experiments.training import make_optimiser
 from experiments.velocities import check_velocities
+from experiments.verdicts import verdict
 from potentials import Params
 from samplers import SAMPLERS
 
@@ -73,6 +74,7 @@ def main() -> None:
         notes=[],
         summary=consistency_sentences(metrics),
     )
+    binary.LOG.info("%s", verdict(run).text)
     binary.LOG.info("%s", report)
 
 

@@ -74,7 +74,7 @@ def doubt_neighbours(train: Frames, test: Frames) -> str | None:
     rows = np.linspace(0, len(test.indices) - 1, min(len(test.indices), _COMPARED)).astype(int)
     beside = train.take(order[np.where(sooner, before, after)[rows]])
     at_random = train.take(np.random.default_rng(0).integers(len(times), size=len(rows)))
-    near_by, far = (_difference(test.take(rows), other) for other in (beside, at_random))
+    near_by, far = (difference(test.take(rows), other) for other in (beside, at_random))
     half = 0.5 * np.median(far)
     alike = float(np.mean(near_by < half) - np.mean(far < half))
     if alike <= _ALIKE:
@@ -86,8 +86,9 @@ def doubt_neighbours(train: Frames, test: Frames) -> str | None:
     )
 
 
-def _difference(one: Frames, other: Frames) -> NDArray[np.float64]:
-    """[F]: RMS difference of the interatomic distances of each pair of frames, Å."""
+def difference(one: Frames, other: Frames) -> NDArray[np.float64]:
+    """[F]: RMS difference of the interatomic distances of each pair of frames, Å, which no drift and no
+    rotation changes."""
     return np.sqrt(np.mean(np.square(_distances(one) - _distances(other)), axis=1))
 
 

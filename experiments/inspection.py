@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from experiments.figure_style import panels_of
-from experiments.frame_checks import check_frames
+from experiments.frame_checks import check_frames, difference
 from experiments.frames import Frames
 from experiments.problem import typical_geometry
 from objectives.observables import bond_lengths, virial_temperature
@@ -22,6 +22,7 @@ BROKEN = 0.5  # Å, of a bond from its median length
 LISTED = 8  # frames a line
 LISTED_BONDS = 60  # one a line; more are pooled by their elements
 SHOWN = 2_000_000  # distances in the histogram, at most
+_COMPARED = 500  # pairs of frames
 
 
 class Inspection(NamedTuple):
@@ -87,17 +88,17 @@ def inspect_frames(frames: Frames, source: str, temperature: float | None = None
 def _order(frames: Frames) -> str:
     """Whether the file is a trajectory, or frames in no order."""
     g = autocorrelation_time(frames.energies[None]) if np.ptp(frames.energies) > 0 else 1.0
-    moves = frames.nearest(np.diff(frames.positions, axis=0))
-    steps = np.linalg.norm(moves, axis=-1).mean(axis=1)  # [F - 1]
-    others = np.roll(frames.positions, len(steps) // 2, 0)
-    apart = np.linalg.norm(frames.nearest(frames.positions - others), axis=-1).mean()
-    if np.median(steps) < 0.5 * apart:
+    count = len(frames.energies)
+    rows = np.linspace(0, count - 2, min(count - 1, _COMPARED)).astype(int)
+    near, far = (difference(frames.take(rows), frames.take((rows + k) % count)) for k in (1, count // 2))
+    steps, apart = np.median(near), np.median(far)
+    if steps < 0.5 * apart:
         what = "neighbouring frames are alike: a trajectory, to be split in blocks and not at random"
     else:
         what = "neighbouring frames are as different as distant ones"
     return (
-        f"order: {what} (they differ by {np.median(steps):.3g} Å an atom, distant ones by {apart:.3g}; of "
-        f"their energies one in {g:.1f} is independent)"
+        f"order: {what} (their interatomic distances differ by {steps:.3g} Å, those of distant ones by "
+        f"{apart:.3g}; of their energies one in {g:.1f} is independent)"
     )
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, export
 from ml_collections import ConfigDict
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from experiments import binary
 from experiments.evaluate import dataset_name
@@ -58,7 +58,7 @@ def write_model(
     serialized = bytes(exported.serialize())
     (partial / FUNCTION).write_bytes(serialized)
     card = {**make_card(config, problem, metrics), "function_sha256": hashlib.sha256(serialized).hexdigest()}
-    save_file(named(params), partial / WEIGHTS, {"card": json.dumps(card)})
+    (partial / WEIGHTS).write_bytes(save(named(params), {"card": json.dumps(card)}))
     (partial / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     (partial / TEXT).write_text(_text(output.name, card), encoding="utf-8")
     partial.rename(output)

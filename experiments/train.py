@@ -172,7 +172,9 @@ def _train(
     errors = validation_errors(problem)
     log = TrainingLog(workdir / "train_log.csv", upto=int(state.step))
     negatives = NegativesLog(workdir / "negatives.npz", upto=int(state.step))
-    began, first = time.monotonic(), int(state.step)
+    began, first, row = time.monotonic(), int(state.step), {}
+    sizes = (len(batch.energies) for batch in (problem.train, problem.validation, problem.test))
+    binary.LOG.info("%d training, %d validation and %d test frames; the force MAE is of validation", *sizes)
     with interruptible() as interrupted:
         while int(state.step) < schedule.n_updates:
             state, metrics, samples = roomy_update(update, state, problem, room_limit)
@@ -209,6 +211,13 @@ def _train(
                 sys.exit(0)
     log.close()
     checkpoints.close()
+    if row.get("chain_fallen_fraction", 0.0) > 0:
+        binary.LOG.warning(
+            "%s: %.2g %% of the chains lay in holes during the last %d updates, the lowest at %.3g eV: some "
+            "are not filled yet; post-train again, with init_from=%s",
+            *(workdir, 100 * row["chain_fallen_fraction"], settings.log_every),
+            *(row["chain_energy_min_ev"], workdir),
+        )
     return state
 
 

@@ -129,3 +129,9 @@ def test_verdict_of_chains_without_a_clock_counts_steps():
     assert "64 × 100 ps" in verdict(_run("BAOAB", SAFE | {"chain_length_steps": 200_000})).text
     unknown = BROKEN | {"chain_length_ps": None, "chain_length_steps": 7}
     assert "64 × 7 steps" in verdict(_run("x", unknown)).text
+
+
+def test_holes_that_training_still_saw_are_told_of():
+    stable, text = verdict(_run("CRMSE", SAFE | {"negatives_spurious_fraction": 0.002}))
+    assert stable is True and "but 0.2 % of the last negatives of training" in text
+    assert "negatives" not in verdict(_run("CRMSE", SAFE | {"negatives_spurious_fraction": 0.0})).text
