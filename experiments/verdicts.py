@@ -110,8 +110,8 @@ def verdict(run: Run) -> Verdict:
             parts.append(f"{chance} (95 % confidence)")
         if holes := metric(run, "negatives_spurious_fraction"):
             parts.append(
-                f"but {100 * holes:.2g} % of the last negatives of training, which look for holes harder than "
-                "these chains, lay in one: post-train again, from this run"
+                f"but {100 * holes:.2g} % of the last negatives of training, which look for holes harder "
+                "than these chains, lay in one: post-train again, from this run"
             )
         return Verdict(True, "; ".join(parts) + ".")
     parts = []
