@@ -99,6 +99,7 @@ def diagnose(
         ("energy_mean_ev", drawn),
         ("outside_fraction", outside.astype(float)),
         ("spurious_fraction", spurious.astype(float)),
+        ("still_spurious_fraction", (now < threshold).astype(float)),  # holes that were not filled
     ):
         metrics[f"negatives_{name}"] = float(values.mean())
         metrics[f"negatives_{name}_stderr"] = block_stderr(values)

@@ -108,10 +108,10 @@ def verdict(run: Run) -> Verdict:
             bound = 100 * (1 - 0.05 ** (1 / chains))
             chance = f"the chance that a chain falls within {length} is below {bound:.2g} %"
             parts.append(f"{chance} (95 % confidence)")
-        if holes := metric(run, "negatives_spurious_fraction"):
+        if holes := metric(run, "negatives_still_spurious_fraction"):
             parts.append(
-                f"but {100 * holes:.2g} % of the last negatives of training, which look for holes harder "
-                "than these chains, lay in one: post-train again, from this run"
+                f"but {100 * holes:.2g} % of the negatives that training recorded are spurious in the final "
+                "potential too, holes that these chains do not reach: post-train again, from this run"
             )
         return Verdict(True, "; ".join(parts) + ".")
     parts = []
