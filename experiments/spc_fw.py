@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,7 @@ def is_chain_done(path: Path, settings: WaterSettings) -> bool:
     try:
         with np.load(path, allow_pickle=False) as file:
             saved = {name: file[name].item() for name in _identity(settings)}
-    except Exception as error:  # numpy and zipfile have no common error
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} can not be read: {error}; move it away to start anew") from error
     for name, value in _identity(settings).items():
         if saved[name] != value.item():
