@@ -170,19 +170,22 @@ def make_potential(config: ConfigDict, system: System, train: Frames) -> Potenti
 
 
 def to_batch(frames: Frames, system: System, energy_shift: float) -> Batch:
-    """Frames as device arrays: relative energies, and centres of mass at 0 or, in a box, atoms wrapped into
-    it, all before float32."""
-    positions = frames.positions
+    """Frames as device arrays: relative energies, and positions that are `centred`, all before float32."""
+    return Batch(
+        positions=centred(frames.positions, system),
+        energies=jnp.asarray(frames.energies - energy_shift, jnp.float32),
+        forces=jnp.asarray(frames.forces, jnp.float32),
+    )
+
+
+def centred(positions: np.ndarray, system: System) -> jax.Array:
+    """[F, N, 3] in Å with centres of mass at 0 or, in a box, atoms wrapped into it; then float32."""
     if system.cell is None:
         weights = system.masses / system.masses.sum()
         positions = positions - np.einsum("n,fnk->fk", weights, positions)[:, None]
     else:
         positions = positions - np.floor(positions @ np.linalg.inv(system.cell)) @ system.cell
-    return Batch(
-        positions=jnp.asarray(positions, jnp.float32),
-        energies=jnp.asarray(frames.energies - energy_shift, jnp.float32),
-        forces=jnp.asarray(frames.forces, jnp.float32),
-    )
+    return jnp.asarray(positions, jnp.float32)
 
 
 def in_pieces(batch: Batch) -> Iterator[Batch]:

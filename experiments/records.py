@@ -54,8 +54,8 @@ def portable(config: ConfigDict) -> dict[str, Any]:
     """What the run depends on: no paths (of files and folders their names), and no settings of what it does
     not use."""
     record = _relevant(json.loads(config.to_json()))
-    if "stable" in record:
-        record["stable"]["reference"] = Path(record["stable"]["reference"]).name
+    for section in record.keys() & {"contrastive", "stable"}:
+        record[section]["reference"] = Path(record[section].get("reference", "")).name
     return record | {name: Path(record[name]).name for name in ("init_from", "weights")}
 
 

@@ -1,4 +1,5 @@
-"""Trajectories without need of labels, whose means observables are trained towards (`stable.reference`)."""
+"""Trajectories without need of labels: frames of the distribution that the contrastive term learns
+(`contrastive.reference`), or whose means observables are trained towards (`stable.reference`)."""
 
 from __future__ import annotations
 
@@ -6,7 +7,6 @@ import zipfile
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -15,36 +15,43 @@ from experiments.frame_files import read_frames
 from experiments.frames import Frames, same_cell
 from experiments.known_datasets import Located, is_known, locate
 from experiments.npz_files import section_sizes
-from experiments.problem import Problem
+from experiments.problem import Problem, centred
 from experiments.splits import read_row_csv
 from objectives.averages import OBSERVABLES
 
+SECTIONS = {
+    "contrastive": "contrastive",
+    "crmse": "contrastive",
+    "stable": "stable",
+    "stable_compat": "stable",
+}
+"""Objective -> section of the configuration whose `reference` it takes."""
+
 
 def reference_trajectory(config: ConfigDict, problem: Problem) -> dict[str, jax.Array]:
-    """`{"reference": positions [F, N, 3]}` (Å) where `stable.reference` names frames; nothing where it holds
-    values, which the objective reads, or is of no use to it.
+    """`{"reference": positions [F, N, 3]}` (Å) where the objective's section names frames; nothing where it
+    holds values, which StABlE reads, or names none.
 
     Raises:
       ValueError, OSError: frames that can not be read, or are of another system.
     """
-    source = config.get("stable", {}).get("reference", "")
-    if not source or not config.objective.startswith("stable") or holds_values(source):
+    section = SECTIONS.get(config.objective, "")
+    source = config.get(section, {}).get("reference", "")
+    if not source or (section == "stable" and holds_values(source)):
         return {}
+    setting = f"{section}.reference"
     try:
         frames = reference_frames(source, config.dataset)
     except (ValueError, OSError) as error:
-        raise ValueError(f"stable.reference: {error}") from error
+        raise ValueError(f"{setting}: {error}") from error
     if not np.array_equal(frames.numbers, problem.system.numbers):
-        raise ValueError(
-            f"stable.reference: {source} has other atoms than the training data, or another order"
-        )
+        raise ValueError(f"{setting}: {source} has other atoms than the training data, or another order")
     if not same_cell(frames.cell, problem.splits.train.cell):
         cells = (None if cell is None else cell.tolist() for cell in (frames.cell, problem.system.cell))
-        raise ValueError("stable.reference: {} has the cell {}; expected {}".format(source, *cells))
+        raise ValueError("{}: {} has the cell {}; expected {}".format(setting, source, *cells))
     if not np.isfinite(frames.positions).all():
-        raise ValueError(f"stable.reference: {source} has positions that are not finite")
-    centred = frames.positions - frames.positions.mean(axis=1, keepdims=True)
-    return {"reference": jnp.asarray(centred, jnp.float32)}
+        raise ValueError(f"{setting}: {source} has positions that are not finite")
+    return {"reference": centred(frames.positions, problem.system)}
 
 
 def holds_values(source: str) -> bool:

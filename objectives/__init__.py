@@ -34,8 +34,10 @@ def _mse(potential: Potential, system: System, config: Any) -> Objective:
     return mse(potential, **config.mse)
 
 
-def _contrastive(potential: Potential, system: System, config: Any) -> Objective:
-    settings = dict(config.contrastive)
+def _contrastive(
+    potential: Potential, system: System, config: Any, reference: ArrayLike | None = None
+) -> Objective:
+    settings = dict(config.contrastive) | {"reference": reference}
     name = settings.pop("sampler")
     temperatures = [factor * system.temperature for factor in (1.0, *settings.pop("hotter", ()))]
     samplers = [make_sampler(name, potential, system._replace(temperature=t), config) for t in temperatures]
@@ -43,11 +45,13 @@ def _contrastive(potential: Potential, system: System, config: Any) -> Objective
     return contrastive(potential, samplers, masses, temperatures, **settings)
 
 
-def _crmse(potential: Potential, system: System, config: Any) -> Objective:
+def _crmse(
+    potential: Potential, system: System, config: Any, reference: ArrayLike | None = None
+) -> Objective:
     return combine(
         {
             "mse": (1.0, _mse(potential, system, config)),
-            "contrastive": (config.crmse.weight, _contrastive(potential, system, config)),
+            "contrastive": (config.crmse.weight, _contrastive(potential, system, config, reference)),
         }
     )
 
@@ -157,8 +161,8 @@ def make_objective(
       name: of `OBJECTIVES`.
       potential, system: what is trained.
       config: the experiment's whole configuration.
-      **data: what the builder takes besides: `reference`, of StABlE's, frames [F, N, 3] (Å) whose means are
-        the targets.
+      **data: what the builder takes besides: `reference`, frames [F, N, 3] (Å) of the distribution, whose
+        means are StABlE's targets, and over which the contrastive term's first mean runs.
 
     Raises:
       ValueError: unknown name.

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from objectives.base import FULL_LIST, Batch, Metrics, Objective
 from potentials.base import Params, Potential
@@ -36,7 +37,7 @@ class Negatives(NamedTuple):
     energies [R] in eV, under the params that drew them; fallen [R], True where such an energy is more
     than 2 k_B T below those of the reference frames; accepted [R], 1 or 0 for the last Metropolis test, None
     for samplers without one; full, whether a neighbour list lacked room, at whatever temperature, None where
-    there is no list."""
+    there is no list; reference [F, N, 3], all frames of p_ref in a new order, None: the batch's."""
 
     positions: Array
     alive: Array
@@ -44,6 +45,7 @@ class Negatives(NamedTuple):
     fallen: Array
     accepted: Array | None = None
     full: Array | None = None
+    reference: Array | None = None
 
 
 class ChainState(NamedTuple):
@@ -117,6 +119,7 @@ def contrastive(
     restart_fraction: float = 0.0,
     burn_in: int = 0,
     fallen_weight: float = 0.0,
+    reference: ArrayLike | None = None,
 ) -> Objective:
     """The contrastive term with persistent chains.
 
@@ -130,12 +133,14 @@ def contrastive(
       samplers: of each temperature; MALA or BAOAB (unbiased), or ULA (the paper's).
       masses: [N], amu; frames are centred between windows. None in a box, where they are not.
       temperatures: K, rising; the first is the reference's.
-      n_chains: B chains at each temperature, started from training frames.
+      n_chains: B chains at each temperature, started from frames of p_ref.
       n_steps: K sampler steps between two updates.
-      restart_fraction: chance of each chain, at each update, to start again from a training frame.
+      restart_fraction: chance of each chain, at each update, to start again from such a frame.
         0 is persistent contrastive divergence; a few per cent keep finding new holes.
       burn_in: steps before the first update; MALA tunes its step size in them.
       fallen_weight: of the mean over fallen chains, on top of their share in the other.
+      reference: frames [F, N, 3] of p_ref, Å, which need no labels; None: those trained on. Each mean over
+        p_ref has as many of them as the batch has frames.
 
     Raises:
       ValueError: n_chains or n_steps below 1, a restart_fraction outside [0, 1], or temperatures
@@ -156,8 +161,9 @@ def contrastive(
     def init(key: Array, params: Params, frames: Batch) -> ChainState:
         params = potential.tabulate(params)
         key, *keys = jax.random.split(key, 1 + len(samplers))
-        levels = [burn(*level, params, frames.positions) for level in zip(samplers, keys, strict=True)]
-        return ChainState(tuple(levels), frames.positions, key)
+        data = frames.positions if reference is None else jnp.asarray(reference, jnp.float32)
+        levels = [burn(*level, params, data) for level in zip(samplers, keys, strict=True)]
+        return ChainState(tuple(levels), data, key)
 
     def burn(sampler: Sampler, key: Array, params: Params, data: Array) -> Any:
         pick, start = jax.random.split(key)
@@ -177,6 +183,7 @@ def contrastive(
     def sample(params: Params, state: ChainState) -> tuple[Negatives, ChainState]:
         params = potential.tabulate(params)
         key, swap, which, pick, start = jax.random.split(state.key, 5)
+        order = jax.random.fold_in(pick, 1)
         run = [window(s, params, chains) for s, chains in zip(samplers, state.levels, strict=True)]
         alive, energies = (jnp.stack(column) for column in list(zip(*run, strict=True))[1:])
         positions = jnp.stack([chains.position for chains, *_ in run])
@@ -189,7 +196,8 @@ def contrastive(
         rows = np.linspace(0, len(state.data) - 1, min(len(state.data), _PROBES)).astype(int)
         floor = jnp.min(energies_of(potential, params, state.data[rows])) - _MARGIN * KB * temperatures[0]
         fallen = energies[0] < floor
-        negatives = Negatives(positions[0], alive[0], energies[0], fallen, accepted, full)
+        drawn = None if reference is None else jax.random.permutation(order, state.data)
+        negatives = Negatives(positions[0], alive[0], energies[0], fallen, accepted, full, drawn)
         restart = ~alive | (jax.random.uniform(which, alive.shape) < restart_fraction)
         drawn = draw(pick, state.data, restart.size).reshape(positions.shape)
         positions = jnp.where(restart[..., None, None], drawn, positions)
@@ -201,8 +209,8 @@ def contrastive(
         return negatives, state._replace(levels=tuple(levels), key=key)
 
     def loss(params: Params, batch: Batch, samples: Negatives) -> tuple[Array, Metrics]:
-        temperature = temperatures[0]
-        return contrastive_loss(potential, temperature, params, batch.positions, samples, fallen_weight)
+        frames = batch.positions if samples.reference is None else samples.reference[: len(batch.positions)]
+        return contrastive_loss(potential, temperatures[0], params, frames, samples, fallen_weight)
 
     return Objective(init, sample, loss)
 

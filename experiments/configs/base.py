@@ -94,6 +94,10 @@ def get_config() -> ConfigDict:
     # mean over all.
     config.contrastive.fallen_weight = 4.0
     config.contrastive.burn_in = 500  # steps before the first update; MALA tunes in them
+    # Frames of the distribution where there are more of them than labels: a file like that of the data set
+    # (without labels where ASE reads it), or a known set, of whose split it is the training frames. Empty:
+    # the frames trained on, whose distribution is learnt with its noise where they are few.
+    config.contrastive.reference = ""
 
     config.stable = ConfigDict()
     config.stable.sampler = "nose_hoover"  # nose_hoover | baoab
@@ -116,9 +120,8 @@ def get_config() -> ConfigDict:
     # with cross_fitted.
     config.stable.deviation_bins = 0
     config.stable.per_bin = 5
-    # Targets by observable in an .npz, or frames whose means they are: a file like that of the data set
-    # (without labels where ASE reads it), or a known set, of whose split it is the training frames. Empty:
-    # means over the frames trained on, whose noise is learnt with them where they are few.
+    # Targets by observable in an .npz, or frames whose means they are, named like contrastive.reference.
+    # Empty: means over the frames trained on, whose noise is learnt with them where they are few.
     config.stable.reference = ""
     config.stable.cross_fitted = True  # two halves of the replicas; without, the noise of the means biases
     config.stable.max_uses = 1  # updates from one simulation, by reweighting

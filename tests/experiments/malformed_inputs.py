@@ -254,6 +254,7 @@ CASES = (
     flags("negatives", "unknown sampler 'malla'", "objective=crmse", "contrastive.sampler=malla"),
     flags("celsius", "dataset.temperature is -73", "dataset.temperature=-73.0"),
     flags("nan_temperature", "dataset.temperature is nan", "dataset.temperature=nan"),
+    flags("unlabelled", "contrastive.reference: no.xyz", "objective=crmse", "contrastive.reference=no.xyz"),
     flags("levels", "contrastive.hotter is (700", "contrastive.hotter=(700.0, 900.0)"),
     flags("cutoff", "shorter than a bond", "schnet.cutoff=0.5"),
     flags("batch", "training.batch_size is 11", "training.batch_size=11"),

@@ -76,6 +76,21 @@ def test_an_unpacked_rmd17_is_read_by_its_split(data, tmp_path, monkeypatch):
         assert_allclose(frames.positions, train["coords"])
 
 
+def test_the_contrastive_terms_frames(tmp_path):
+    # Trained on 60 labelled frames, its first mean runs over 7 others without labels, its chains start there.
+    problem = make_problem(small())
+    frames = problem.splits.test.positions[:7]
+    write(tmp_path / "frames.extxyz", problem.system.numbers, frames + 30.0)
+    settings = {"contrastive.reference": str(tmp_path / "frames.extxyz"), "contrastive.n_chains": 5}
+    for name in ("crmse", "contrastive"):
+        problem, objective = prepare(small(objective=name, **settings, **{"contrastive.burn_in": 0}))
+        state = objective.init(jax.random.key(0), problem.potential.init(jax.random.key(1)), problem.train)
+        state = state["contrastive"] if name == "crmse" else state
+        assert_allclose(state.data, problem.test.positions[:7], atol=1e-5)
+    with pytest.raises(ValueError, match=r"contrastive\.reference: nowhere\.xyz.*no such file"):
+        prepare(small(objective="crmse", **{"contrastive.reference": "nowhere.xyz"}))
+
+
 def test_frames_of_other_systems_are_refused(tmp_path):
     problem = make_problem(small())
     numbers, frames = problem.system.numbers, problem.splits.test.positions[:2]
