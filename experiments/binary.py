@@ -40,6 +40,7 @@ _GAINED = {
     "evaluation.reference": "",
     "evaluation.vacf_lags": 0,
     "evaluation.rdf_deviation": 3.0,
+    "contrastive.reference": "",
     "stable.estimator": "global",
     "stable.deviation_bins": 0,
     "stable.per_bin": 5,
@@ -94,6 +95,9 @@ def _guarded(main: Callable[[], None]) -> None:
         main()
     except InputError as error:
         _fail(error)
+    except KeyboardInterrupt:
+        print("interrupted; what was saved stays, and the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
     except OSError as error:
         if error.filename is None and error.errno not in _FULL:
             raise  # of neither a file nor a disk

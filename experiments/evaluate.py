@@ -1,7 +1,8 @@
 """Judges a trained run as a sampler: python -m experiments.evaluate --workdir=W
 
 Writes W/eval/metrics.json, curves.npz, PNG figures and report.html. Settings are those of the run;
---set=evaluation.n_steps=20000 changes one for this evaluation, --output=eval_ula names its folder.
+--set=evaluation.n_steps=20000 changes one for this evaluation, --output=eval_ula names its folder;
+--beside=W0 puts an evaluation of another run, such as the one before post-training, next to it in the report.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from experiments.limits import check_limits
 from experiments.locks import sole_writer
 from experiments.negatives import diagnose, read_negatives
 from experiments.problem import Problem, check_data, label_engine, make_problem
-from experiments.reference_statistics import reference_distributions
+from experiments.reference_statistics import evaluation_temperature, reference_distributions
 from experiments.report import write_report
-from experiments.runs import load_run
+from experiments.runs import Run, load_run
 from experiments.training import make_optimiser
 from experiments.velocities import check_velocities
 from experiments.verdicts import verdict
@@ -40,6 +41,9 @@ OUTPUT = flags.DEFINE_string(
     "output", "eval", "Folder for the results, within the workdir.", allow_override=True
 )
 SET = flags.DEFINE_multi_string("set", [], "A setting to change, such as evaluation.sampler=ula.")
+BESIDE = flags.DEFINE_multi_string(
+    "beside", [], "Workdir of another run, evaluated into a folder of the same name, for the report."
+)
 
 SPREAD_TOLERANCE = 0.2  # anharmonicity moves the energy spread of a bound molecule by less
 RESOLUTION = 0.1  # a virial temperature less certain than this share of the stated one decides nothing
@@ -54,6 +58,7 @@ def main() -> None:
     with binary.reading_input():
         for assignment in SET.value:
             change(config, assignment)
+        others = [other_run(folder, OUTPUT.value, config) for folder in BESIDE.value]
         problem = prepare_evaluation(config, workdir)
         params = load_params(workdir, problem)
     binary.log_provenance(config.evaluation.seed)
@@ -62,11 +67,11 @@ def main() -> None:
         config, problem, params, workdir, output=OUTPUT.value, progress=lambda w: _show(bar, w.step)
     )
     bar.close()
-    run = load_run(workdir, config.objective, OUTPUT.value)
+    run = load_run(workdir, label(config.objective, workdir) if others else config.objective, OUTPUT.value)
     folder = workdir / OUTPUT.value
-    save(figures([run]), folder)
+    save(figures([*others, run]), folder)
     report = write_report(
-        [run],
+        [*others, run],
         folder / "report.html",
         title=f"{config.objective}: {dataset_name(config)}",
         config=config.to_json(indent=2, sort_keys=True),
@@ -76,6 +81,29 @@ def main() -> None:
     )
     binary.LOG.info("%s", verdict(run).text)
     binary.LOG.info("%s", report)
+
+
+def label(objective: str, workdir: str | Path) -> str:
+    """What one run of several is called."""
+    return f"{objective} ({Path(workdir).name})"
+
+
+def other_run(workdir: str, output: str, config: ConfigDict) -> Run:
+    """An evaluation to show beside another, of this configuration.
+
+    Raises:
+      ValueError: there is none, or it is of other data, or at another temperature or by another sampler.
+    """
+    run = load_run(workdir, "", output)
+    own = {
+        "dataset": dataset_name(config),
+        "sampler": config.evaluation.sampler,
+        "temperature_k": evaluation_temperature(config),
+    }
+    for name, value in own.items():
+        if (found := run.metrics.get(name)) != value:
+            raise ValueError(f"--beside={workdir}: its evaluation has {name} {found!r}; expected {value!r}")
+    return run._replace(label=label(str(run.metrics["objective"]), workdir))
 
 
 def prepare_evaluation(config: ConfigDict, workdir: Path) -> Problem:

@@ -275,6 +275,13 @@ CASES = (
     train("listed_record", "W/config.json: expected the JSON of a configuration, got list", run_of("[1]")),
     train("another_run", "W holds a run of another configuration: ", run_of('{"seed": 7}')),
     other("evaluate_nothing", "evaluate", "W/config.json: no such file", "--workdir=W"),
+    other(
+        "evaluate_beside",
+        "evaluate",
+        "W0/eval/metrics.json: no such file",
+        *("--workdir=W", "--beside=W0"),
+        make=run_of('{"seed": 7}'),
+    ),
     other("evaluate_unset", "evaluate", "--workdir is not set"),
     other(
         "evaluate_config",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from experiments import binary
 from experiments.binary import (
     InputError,
     claim_workdir,
@@ -29,6 +31,18 @@ def config(**changes: object) -> ConfigDict:
     made = ConfigDict({"seed": 0, "empty": "", "net": {"width": 8, "deep": {"cutoff": 5.0}}, "free": None})
     made.update_from_flattened_dict(changes)
     return made
+
+
+def test_an_interruption_is_no_traceback(capsys, monkeypatch):
+    def main():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(binary, "LOG", logging.getLogger("another"))
+    monkeypatch.setattr(binary.jax.config, "update", lambda *setting: None)
+    with pytest.raises(SystemExit) as caught:
+        binary._guarded(main)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_new_workdir_is_made_and_claimed_again_by_the_same_configuration(tmp_path):

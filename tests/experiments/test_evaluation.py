@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import evaluation
-from experiments.evaluate import evaluate_run
+from experiments.evaluate import evaluate_run, other_run
 from experiments.evaluation import (
     chain_curves,
     evaluate,
@@ -313,6 +313,22 @@ def test_what_is_written_can_be_read(tmp_path):
     assert time_label(run) == "ULA steps"
     left = {p.name for p in (tmp_path / "eval_ula").iterdir()}
     assert left == {".lock", "curves.npz", "metrics.json"}
+
+
+def test_another_run_beside_it(tmp_path):
+    problem, _ = small_problem()
+    config = small(**{"evaluation.sampler": "ula"})
+    params = problem.potential.init(jax.random.PRNGKey(0))
+    evaluate_run(config, problem, params, tmp_path / "W0")
+    found = other_run(str(tmp_path / "W0"), "eval", config)
+    assert found.label == "mse (W0)" and found.metrics["sampler"] == "ula"
+    for other, words in (
+        (small(), "sampler 'ula'; expected 'baoab'"),
+        (small(**{"evaluation.sampler": "ula", "evaluation.temperature": 350.0}), "temperature_k 500.0"),
+        (small(**{"evaluation.sampler": "ula", "dataset.name": "", "dataset.path": "a.npz"}), "dataset 'eth"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            other_run(str(tmp_path / "W0"), "eval", other)
 
 
 def test_a_potential_whose_chains_all_die_is_reported(tmp_path, monkeypatch):
