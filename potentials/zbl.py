@@ -10,7 +10,7 @@ from ase.data import covalent_radii
 from ase.data.vdw_alvarez import vdw_radii
 from jax import Array
 
-from potentials.edges import dense_edges
+from potentials.edges import largest_radius, nearest_image, safe_norm
 from potentials.system import System
 
 COULOMB = 14.399645
@@ -30,8 +30,10 @@ def zbl(system: System, *, reach: float = 0.8, nonbonded_reach: float = 0.6) -> 
     default 0.6 is just short of what second neighbours reach in ethanol at 500 K (under 1 meV a
     frame) and makes two hydrogens that are not bonded repel by 1.1 eV at 0.9 Å.
 
+    In a box the pairs are those of nearest images, all of them: a few hundred atoms' at most.
+
     Args:
-      system: the molecule; its bonds tell the two kinds of pairs apart.
+      system: the molecule or box; its bonds tell the two kinds of pairs apart.
       reach: r_c of bonded pairs, in sums of covalent radii.
       nonbonded_reach: r_c of all other pairs, in sums of van der Waals radii.
 
@@ -39,13 +41,11 @@ def zbl(system: System, *, reach: float = 0.8, nonbonded_reach: float = 0.6) -> 
       positions [N, 3] (Å) -> atomic energies [N] (eV).
 
     Raises:
-      ValueError: a periodic system.
+      ValueError: a box in which an atom would see two images of another within a reach.
 
     Source: J. F. Ziegler, J. P. Biersack, U. Littmark, The Stopping and Range of Ions in Matter
     (1985).
     """
-    if system.cell is not None:
-        raise ValueError("zbl: periodic boxes are not supported; the system has a cell")
     first, second = np.triu_indices(len(system.numbers), 1)
     charges = system.numbers.astype(np.float64)
     length = 0.46850 / (charges[first] ** 0.23 + charges[second] ** 0.23)
@@ -60,12 +60,17 @@ def zbl(system: System, *, reach: float = 0.8, nonbonded_reach: float = 0.6) -> 
         reach * (radii[first] + radii[second]),
         nonbonded_reach * (contact[first] + contact[second]),
     ).astype(np.float32)
+    if system.cell is not None and edge.max(initial=0.0) > (limit := largest_radius(system.cell)):
+        raise ValueError(
+            f"zbl: its reach of {edge.max():.2f} Å is more than half the distance between opposite faces of "
+            f"the cell, {limit:.2f} Å; expected a smaller zbl.reach and zbl.nonbonded_reach, or a larger box"
+        )
     decay = np.stack([b / length for _, b in _SCREENING]).astype(np.float32)  # [4, E]
     weight = np.array([c for c, _ in _SCREENING], np.float32)[:, None]
-    edges = dense_edges(len(system.numbers))
 
     def atomic_energies(positions: Array) -> Array:
-        distances = edges(positions).distances
+        steps = positions[first] - positions[second]
+        distances = safe_norm(steps if system.cell is None else nearest_image(steps, system.cell))
         # Kept off r = 0, where two coincident atoms would give 0/0 instead of a large energy.
         r = jnp.maximum(distances, 1e-3)
         screening = jnp.sum(weight * jnp.exp(-decay * r), axis=0)

@@ -25,7 +25,7 @@ from experiments.starting_points import starting_weights
 from experiments.train import prepare, roomy_update, train
 from experiments.training import TrainState, start
 from objectives.stable import LEARNING
-from potentials import energy_and_forces, make_system, with_bonds
+from potentials import energy_and_forces, make_system, with_bonds, zbl
 from potentials.neighbours import MARGIN, room_in, with_room
 from tests.experiments.small_problem import assert_same
 
@@ -217,11 +217,23 @@ def test_a_test_file_of_another_cell(argon, tmp_path):
 def test_a_box_too_small_for_the_cutoff(argon):
     with pytest.raises(ValueError, match=r"cutoff of 4\.5 Å is more than half .* a larger box"):
         make_problem(small(argon, **{"schnet.cutoff": 4.5}))
-    with pytest.raises(ValueError, match="zbl: periodic boxes are not supported"):
-        make_problem(small(argon, **{"zbl.enabled": True}))
+    with pytest.raises(ValueError, match=r"zbl: its reach of 5\.\d+ Å is more than half .* or a larger box"):
+        make_problem(small(argon, **{"zbl.enabled": True, "zbl.nonbonded_reach": 1.5}))
     assert (
         make_problem(small(argon, **{"dataset.ignore_cell": True, "schnet.cutoff": 4.5})).system.cell is None
     )
+
+
+def test_a_network_in_a_box_over_a_prior(argon, tmp_path):
+    changes = {"zbl.enabled": True, "zbl.nonbonded_reach": 0.9}
+    problem, state = run(small(argon, **changes), tmp_path / "mse")
+    prior = zbl(problem.system, nonbonded_reach=0.9)
+    frame = 0.8 * problem.test.positions[0]
+    bare = make_problem(small(argon)).potential.energy(state.params, frame)
+    repulsion = jnp.sum(prior(frame))
+    assert float(repulsion) > 0.01
+    found = float(problem.potential.energy(state.params, frame))
+    assert found == pytest.approx(float(bare + repulsion), rel=1e-4)
 
 
 def test_a_run_in_a_box_is_evaluated(argon, tmp_path):

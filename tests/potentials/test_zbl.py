@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.data import covalent_radii
 from ase.data.vdw_alvarez import vdw_radii
 
 from experiments.known_datasets import locate
-from potentials import add_prior, energy_and_forces, make_system, schnet, zbl
+from potentials import add_prior, energy_and_forces, make_system, schnet, with_bonds, zbl
 
 
 def pair_system(first, second, *, bonded=True):
@@ -120,6 +120,25 @@ def test_only_bonded_pairs_have_the_reach_of_bonds(ethanol):
         assert float(jnp.sum(zbl(system, **settings)(jnp.asarray(squeezed)))) == pytest.approx(
             expected, rel=1e-3
         )
+
+
+def test_nearest_images_in_a_box():
+    """Against the molecule that a box cuts in two, and ASE's distances of a triclinic one."""
+    cell = np.array([[7.0, 0, 0], [1.0, 6.5, 0], [0.5, -0.7, 7.5]])
+    atoms = Atoms("OHHCHO", np.random.default_rng(3).random((6, 3)) @ cell, cell=cell, pbc=True)
+    first, second = np.triu_indices(6, 1)
+    distances = atoms.get_all_distances(mic=True)[first, second]
+    system = with_bonds(make_system(atoms.numbers, atoms.positions, 300.0, cell=cell), np.array([[0, 1]]))
+    settings = {"reach": 1.2, "nonbonded_reach": 0.85}
+    expected = 0.0
+    for i, j, r in zip(first, second, distances, strict=True):
+        z1, z2 = int(atoms.numbers[i]), int(atoms.numbers[j])
+        edge = pair_edge(z1, z2, (i, j) == (0, 1), **settings)
+        expected += published(z1, z2, r) * max(1 - (r / edge) ** 6, 0) ** 3
+    across = np.linalg.norm(atoms.positions[first] - atoms.positions[second], axis=1) - distances > 0.1
+    assert expected > 0.1 and across.any()
+    found = jnp.sum(zbl(system, **settings)(jnp.asarray(atoms.positions)))
+    assert float(found) == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_default_is_negligible_on_the_reference_frames():
