@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 
 from experiments.figures import figures, png
+from experiments.glossary import glossary
 from experiments.runs import Run, unit
 from experiments.verdicts import format_value, metric, verdict
 from potentials.units import KCAL_PER_MOL
@@ -60,6 +61,7 @@ td.number { text-align: right; } thead th { border-bottom: 2px solid #888; }
 .figures { display: grid; gap: 1.5rem;
            grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); }
 figure { margin: 0; min-width: 0; } img { max-width: 100%; height: auto; display: block; }
+dl { font-size: .9rem; } dt { font-weight: 600; } dd { margin: 0 0 .4rem 1rem; color: #444; }
 figcaption { font-size: .9rem; color: #444; }
 pre { overflow-x: auto; background: #f4f4f4; padding: .8rem; font-size: .85rem; }
 @media (max-width: 40rem) {
@@ -98,6 +100,12 @@ def _metrics_table(runs: Sequence[Run]) -> str:
         shown = escape(name).replace("_", "_<wbr>")  # long names may break there on a phone
         rows.append(f"<tr><th>{shown}</th><td>{escape(unit(name))}</td>{cells}</tr>")
     return f'<div class="table"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _glossary(runs: Sequence[Run]) -> str:
+    found = glossary(dict.fromkeys(name for run in runs for name in run.metrics))
+    items = (f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in found.items())
+    return f"<dl>{''.join(items)}</dl>" if found else ""
 
 
 def _summary(runs: Sequence[Run], lines: Sequence[str]) -> str:
@@ -155,6 +163,7 @@ def write_report(
         "Summary": _summary(runs, summary),
         "Figures": _figures(runs),
         "Metrics": _metrics_table(runs),
+        "What the metrics are": _glossary(runs),
         "Notes": "".join(f"<p>{escape(note)}</p>" for note in notes),
         "Configuration": f"<pre>{escape(config)}</pre>",
         "Versions and environment": _versions(versions),

@@ -105,7 +105,8 @@ def test_page_holds_everything_in_order(runs, tmp_path):
     expected = (
         "Ethanol at 500 K", "Summary", "NOT safe to sample", "no spurious frame", "What was asked.",
         "Figures", "Distribution of interatomic distances", "Energy along the evaluation",
-        "Metrics", "energy_mae_mev", "Notes", "A note on the reference.", "Configuration",
+        "Metrics", "energy_mae_mev", "What the metrics are", "frames below that threshold",
+        "Notes", "A note on the reference.", "Configuration",
         "objective: crmse\nsteps: 600", "Versions", "abc123",
     )  # fmt: skip
     body = page.text[page.text.index("Ethanol at 500 K", page.text.index("figcaption")) :]
