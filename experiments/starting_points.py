@@ -14,10 +14,26 @@ from ml_collections import ConfigDict
 
 from experiments import binary
 from experiments.checkpoints import Checkpoints
+from experiments.configs import base
 from experiments.problem import Problem
 from experiments.training import make_optimiser
 from potentials.neighbours import SLOTS, room_in, with_room
 from potentials.torch_weights import read_state_dict, schnet_params, schnet_settings
+
+
+def with_data(config: ConfigDict) -> ConfigDict:
+    """The configuration as it is or, of post-training that says nothing of the data, with those of
+    `config.init_from`.
+
+    Raises:
+      ValueError: there is no run.
+    """
+    own, default = (c.dataset.to_json(sort_keys=True) for c in (config, base.get_config()))
+    if not config.init_from or own != default:
+        return config
+    inherited = config.copy_and_resolve_references()
+    inherited.dataset = binary.read_config(config.init_from).dataset
+    return inherited
 
 
 def check_parent(config: ConfigDict) -> None:

@@ -27,7 +27,7 @@ from experiments.locks import sole_writer
 from experiments.logs import NegativesLog, TrainingLog
 from experiments.problem import DIGEST, Problem, check_data, data_digest, in_pieces, make_problem
 from experiments.reference_trajectories import reference_trajectory
-from experiments.starting_points import check_parent, data_room, starting_weights
+from experiments.starting_points import check_parent, data_room, starting_weights, with_data
 from experiments.training import (
     OPTIMISERS,
     Schedule,
@@ -51,6 +51,7 @@ def main() -> None:
     """The binary."""
     config = CONFIG.value
     with binary.reading_input():
+        config = with_data(config)
         problem, objective = prepare(config)
     workdir = binary.claim_workdir(WORKDIR.value, config)
     train(config, problem, objective, workdir)

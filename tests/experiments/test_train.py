@@ -16,8 +16,9 @@ import pytest
 from experiments import binary, evaluate
 from experiments import train as module
 from experiments.checkpoints import Checkpoints
-from experiments.configs import ethanol, rmd17_ethanol
+from experiments.configs import base, ethanol, rmd17_ethanol
 from experiments.problem import check_data, make_problem
+from experiments.starting_points import with_data
 from experiments.train import prepare, train
 from experiments.training import make_optimiser, make_update
 from potentials.torch_weights import read_state_dict, schnet_params
@@ -105,6 +106,18 @@ def test_post_training_starts_from_weights_and_moments(pretrained):
 def test_post_training_of_another_problem_is_refused(pretrained, changes, words):
     with pytest.raises(binary.InputError, match=words), binary.reading_input():
         prepare(small(objective="crmse", init_from=str(pretrained[0]), **changes))
+
+
+def test_post_training_that_names_no_data_has_its_parents(pretrained):
+    config = small(objective="crmse", init_from=str(pretrained[0]))
+    silent = config.copy_and_resolve_references()
+    silent.dataset = base.get_config().dataset
+    assert with_data(silent).dataset == config.dataset
+    assert silent.dataset.name == ""  # the caller's own is left alone
+    silent.dataset.train = 12
+    assert with_data(silent) is silent
+    fresh = small(init_from="", **{"dataset.name": ""})
+    assert with_data(fresh) is fresh
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(pretrained, tmp_path):
