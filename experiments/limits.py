@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 _AT_LEAST_ONE = (
     "dataset.train", "training.batch_size", "training.log_every", "training.checkpoint_every",
     "post_training.n_updates", "schnet.n_features", "schnet.n_filters",
-    "schnet.n_interactions", "nequip.n_features", "nequip.n_layers", "nequip.n_bessel", "nequip.n_radial",
-    "mace.n_features", "mace.correlation", "mace.n_layers", "mace.n_bessel", "mace.n_radial",
+    "schnet.n_interactions", "nequip.n_features", "nequip.n_layers", "nequip.n_bessel", "nequip.n_hidden",
+    "mace.n_features", "mace.correlation", "mace.n_layers", "mace.n_bessel", "mace.n_hidden",
     "mace.n_readout", "gemnet_t.n_atom", "gemnet_t.n_edge", "gemnet_t.n_triplet", "gemnet_t.n_bilinear",
     "gemnet_t.n_basis", "gemnet_t.n_radial", "gemnet_t.n_spherical", "gemnet_t.n_blocks",
     "contrastive.n_chains", "contrastive.n_steps", "evaluation.n_steps",

@@ -27,12 +27,12 @@ class Interaction(nn.Module):
 
     Attributes:
       irreps: of A, one of each.
-      n_radial: width of the radial network's three hidden layers.
+      n_hidden: width of the radial network's three hidden layers.
       n_neighbours: by which the sum is divided.
     """
 
     irreps: e3nn.Irreps
-    n_radial: int
+    n_hidden: int
     n_neighbours: float
 
     @nn.compact
@@ -44,7 +44,7 @@ class Interaction(nn.Module):
         h = Linear(h.irreps, channel_out=n_channels)(h)
         paths = e3nn.tensor_product(h[edges.senders], harmonics[:, None], filter_ir_out=list(self.irreps))
         # Neither biases nor f(0) ≠ 0: where the radial basis ends, so does the message.
-        sizes = (self.n_radial,) * 3 + (n_channels * paths.irreps.num_irreps,)
+        sizes = (self.n_hidden,) * 3 + (n_channels * paths.irreps.num_irreps,)
         weights = MultiLayerPerceptron(sizes, jax.nn.silu, output_activation=False)(radial)
         messages = paths * weights.reshape(*paths.shape[:2], paths.irreps.num_irreps)
         start = jnp.zeros((len(h.array), *messages.shape[1:]), messages.array.dtype)
@@ -100,7 +100,7 @@ class MACE(nn.Module):
       correlation: ν, of the products; messages are of body order ν + 1.
       n_layers: message passes.
       n_bessel: size of the radial basis.
-      n_radial: width of the three hidden layers of the radial network.
+      n_hidden: width of the three hidden layers of the radial network.
       n_readout: width of the hidden layer of the last readout.
       n_neighbours: by which sums over neighbours are divided; their mean number.
       cutoff: Å.
@@ -113,7 +113,7 @@ class MACE(nn.Module):
     correlation: int = 3
     n_layers: int = 2
     n_bessel: int = 8
-    n_radial: int = 64
+    n_hidden: int = 64
     n_readout: int = 16
     n_neighbours: float = 8.0
     cutoff: float = 5.0
@@ -133,7 +133,7 @@ class MACE(nn.Module):
         for layer in range(self.n_layers):
             last = layer == self.n_layers - 1
             hidden = e3nn.Irreps.spherical_harmonics(0 if last else self.hidden_l_max)
-            a = Interaction(irreps, self.n_radial, self.n_neighbours)(h, harmonics, radial, edges)
+            a = Interaction(irreps, self.n_hidden, self.n_neighbours)(h, harmonics, radial, edges)
             message = Products(hidden, self.correlation)(a, species)
             update = Linear(hidden, channel_out=self.n_features)(message)
             by_kind = {"num_indexed_weights": self.n_elements, "force_irreps_out": True}

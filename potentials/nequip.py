@@ -31,7 +31,7 @@ class NequIP(nn.Module):
       parity: features of both parities at each l; without, those of the spherical harmonics alone.
       n_layers: interaction blocks.
       n_bessel: size of the radial basis.
-      n_radial: width of the two hidden layers of the radial network.
+      n_hidden: width of the two hidden layers of the radial network.
       n_neighbours: by which sums over neighbours are divided; their mean number.
       cutoff: Å.
     """
@@ -42,7 +42,7 @@ class NequIP(nn.Module):
     parity: bool = True
     n_layers: int = 4
     n_bessel: int = 8
-    n_radial: int = 64
+    n_hidden: int = 64
     n_neighbours: float = 8.0
     cutoff: float = 5.0
 
@@ -70,7 +70,7 @@ class NequIP(nn.Module):
                 hidden_irreps=hidden,
                 use_sc=True,
                 nonlinearities=_ACTIVATIONS,
-                radial_net_n_hidden=self.n_radial,
+                radial_net_n_hidden=self.n_hidden,
                 num_basis=self.n_bessel,
                 n_neighbors=self.n_neighbours,
             )(h, attributes, harmonics, edges.senders, edges.receivers, radial)

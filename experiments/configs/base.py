@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
     config.nequip.parity = True
     config.nequip.n_layers = 4
     config.nequip.n_bessel = 8
-    config.nequip.n_radial = 64
+    config.nequip.n_hidden = 64  # width of the network that weights messages by distance
     config.nequip.cutoff = 5.0  # Å
     config.mace = ConfigDict()
     config.mace.n_features = 32  # channels
@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
     config.mace.correlation = 3  # factors in a product; messages are of body order one higher
     config.mace.n_layers = 2
     config.mace.n_bessel = 8
-    config.mace.n_radial = 64
+    config.mace.n_hidden = 64  # as above
     config.mace.n_readout = 16
     config.mace.cutoff = 5.0  # Å
     config.gemnet_t = ConfigDict()  # the paper's sizes
@@ -64,8 +64,8 @@ def get_config() -> ConfigDict:
     config.gemnet_t.n_triplet = 64
     config.gemnet_t.n_bilinear = 64
     config.gemnet_t.n_basis = 16
-    config.gemnet_t.n_radial = 6
-    config.gemnet_t.n_spherical = 7
+    config.gemnet_t.n_radial = 6  # Bessel functions
+    config.gemnet_t.n_spherical = 7  # Legendre polynomials of the angle
     config.gemnet_t.n_blocks = 4
     config.gemnet_t.n_residual = 2
     config.gemnet_t.cutoff = 5.0  # Å

@@ -326,7 +326,7 @@ def test_weights_that_go_non_finite_end_the_run_and_its_checkpoints_stay(tmp_pat
     assert_same(run(small(), tmp_path / "late").params, pretrained[1].params)
 
 
-SIZES = {"n_features": 4, "n_layers": 1, "n_bessel": 4, "n_radial": 8}
+SIZES = {"n_features": 4, "n_layers": 1, "n_bessel": 4, "n_hidden": 8}
 SIZES_OF_EDGES = {"n_atom": 8, "n_edge": 8, "n_triplet": 4, "n_bilinear": 4, "n_basis": 4, "n_blocks": 1}
 
 
@@ -334,12 +334,13 @@ SIZES_OF_EDGES = {"n_atom": 8, "n_edge": 8, "n_triplet": 4, "n_bilinear": 4, "n_
     ("name", "settings"), [("nequip", SIZES), ("mace", SIZES), ("gemnet_t", SIZES_OF_EDGES)]
 )
 def test_another_network_by_its_name(name, settings, tmp_path):
+    *_, size = settings
     config = small(potential=name, **{f"{name}.{field}": value for field, value in settings.items()})
     config.pre_training.initial = 0.02
     run(config, tmp_path / "run")
     log = np.genfromtxt(tmp_path / "run" / "train_log.csv", delimiter=",", names=True)
     assert log["force_mae_mev_per_angstrom"][-1] < 0.9 * log["force_mae_mev_per_angstrom"][0]
-    with pytest.raises(ValueError, match=rf"{name}.n_radial is 0; expected 1 or more"):
-        prepare(small(potential=name, **{f"{name}.n_radial": 0}))
+    with pytest.raises(ValueError, match=rf"{name}.{size} is 0; expected 1 or more"):
+        prepare(small(potential=name, **{f"{name}.{size}": 0}))
     with pytest.raises(ValueError, match=rf"{name}.cutoff is 1.0 Å, shorter than a bond"):
         prepare(small(potential=name, **{f"{name}.cutoff": 1.0}))

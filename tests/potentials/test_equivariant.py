@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from potentials import POTENTIALS, energy_and_forces, make_system
 from potentials.bessel import BesselBasis, polynomial_cutoff
 
-SMALL = {"n_features": 4, "n_layers": 2, "n_bessel": 5, "n_radial": 8, "cutoff": 3.0}
+SMALL = {"n_features": 4, "n_layers": 2, "n_bessel": 5, "n_hidden": 8, "cutoff": 3.0}
 SMALL_EDGES = {"n_atom": 8, "n_edge": 8, "n_triplet": 6, "n_bilinear": 5, "n_basis": 4, "n_blocks": 2}
 NETWORKS = {
     "nequip_l1_parity": ("nequip", {"l_max": 1, "parity": True, **SMALL}),

@@ -12,7 +12,7 @@ from potentials import make_system
 from potentials.edges import dense_edges
 from potentials.mace import MACE, Products, mace
 
-SMALL = {"n_features": 3, "n_bessel": 4, "n_radial": 8}
+SMALL = {"n_features": 3, "n_bessel": 4, "n_hidden": 8}
 
 
 def coupled(a, order):

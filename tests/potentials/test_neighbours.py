@@ -21,8 +21,8 @@ from potentials.schnet import SchNet
 CUTOFF = 3.0
 SMALL = {
     "schnet": {"n_features": 8, "n_filters": 8, "n_interactions": 2, "n_gaussians": 10, "cutoff": CUTOFF},
-    "nequip": {"n_features": 2, "n_layers": 1, "n_bessel": 4, "n_radial": 4, "cutoff": CUTOFF},
-    "mace": {"n_features": 2, "n_layers": 2, "l_max": 1, "n_bessel": 4, "n_radial": 4, "cutoff": CUTOFF},
+    "nequip": {"n_features": 2, "n_layers": 1, "n_bessel": 4, "n_hidden": 4, "cutoff": CUTOFF},
+    "mace": {"n_features": 2, "n_layers": 2, "l_max": 1, "n_bessel": 4, "n_hidden": 4, "cutoff": CUTOFF},
 }
 SMALL["gemnet_t"] = {"n_atom": 6, "n_edge": 6, "n_triplet": 5, "n_bilinear": 4, "n_basis": 3, "n_radial": 3}
 SMALL["gemnet_t"] |= {"n_spherical": 3, "n_blocks": 1, "n_residual": 1, "cutoff": CUTOFF}
