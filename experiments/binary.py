@@ -46,6 +46,8 @@ _GAINED = {
     "stable.per_bin": 5,
 }
 
+_RENAMED = {"nequip.n_radial": "n_hidden", "mace.n_radial": "n_hidden"}
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 LOG = logging.getLogger("boltzfit")
@@ -224,8 +226,13 @@ def _read_record(record: Path) -> dict:
 
 def complete(record: dict) -> dict:
     """A configuration's record with the fields that configurations have gained since the first runs, at
-    the values that change nothing. Fields that a user's own configuration leaves out stay out."""
+    the values that change nothing, and today's names. Fields that a user's own configuration leaves out stay
+    out."""
     filled = dict(record)
+    for name, new in _RENAMED.items():
+        section, field = name.split(".")
+        if field in filled.get(section, {}):
+            filled[section] = {new if key == field else key: v for key, v in filled[section].items()}
     for name, value in _GAINED.items():
         section, _, field = name.rpartition(".")
         if not section:

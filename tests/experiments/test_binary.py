@@ -63,6 +63,7 @@ def test_a_record_from_before_a_field_existed_gets_its_default(tmp_path):
     path = claim_workdir(str(tmp_path / "run"), ethanol.get_config())
     record = json.loads((path / "config.json").read_text())
     del record["stable"], record["evaluation"]["bond_deviation"]
+    record["mace"]["n_radial"] = record["mace"].pop("n_hidden")  # what it was called
     (path / "config.json").write_text(json.dumps(record))
     assert read_config(path).to_json(sort_keys=True) == ethanol.get_config().to_json(sort_keys=True)
     claim_workdir(str(path), ethanol.get_config())  # still the same run
