@@ -6,9 +6,9 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
-from experiments.distributions import Distributions, measure, over_chains
+from experiments.distributions import Distributions, as_blocks, measure, over_chains
 from experiments.problem import Problem, chosen_dihedrals
-from experiments.reference_statistics import evaluation_temperature
+from experiments.reference_statistics import REFERENCE_BLOCKS, evaluation_temperature
 from objectives.dihedrals import dihedral_centers, free_energy_stderr, populated
 from objectives.distances import bootstrap_over_chains, jensen_shannon, ks_statistic, wasserstein1
 from objectives.statistics import Estimate, autocorrelation_time, estimate_std, jackknife, mean_and_stderr
@@ -75,9 +75,7 @@ def compare(
         curves[f"energy_{name}"], curves[f"energy_{name}_stderr"] = over_chains(d.energy_density)
         curves[f"hr_{name}"], curves[f"hr_{name}_stderr"] = over_chains(d.hr_density)
     curves["hr_centers"] = (reference.hr_edges[1:] + reference.hr_edges[:-1]) / 2
-    expected_hr = curves["hr_reference"]
-    hr = jackknife(lambda h: float(np.abs(h.mean(axis=0) - expected_hr).mean()), model.hr_density)
-    metrics["hr_mae"], metrics["hr_mae_stderr"] = hr.value, hr.stderr
+    metrics["hr_mae"], metrics["hr_mae_stderr"] = _hr_mae(reference, model)
     return metrics, curves
 
 
@@ -114,25 +112,8 @@ def dihedral_comparison(
     of the RMSE are jackknifed over the model's chains.
     """
     temperature = evaluation_temperature(config)
-    metrics: Metrics = {}
+    metrics = _dihedral_rmse(reference, model, temperature)
     curves: dict[str, NDArray] = {"dihedral_names": reference.dihedral_names}
-    expected = reference.dihedral_probability.mean(axis=0, dtype=np.float64)  # [D, B]
-
-    def rmse(dihedrals: slice) -> Estimate:
-        def statistic(chains: NDArray) -> float:
-            p = chains.mean(axis=0)
-            n_frames = model.n_frames * len(chains)
-            return float(np.sqrt(np.mean(_differences(expected[dihedrals], p, n_frames, temperature) ** 2)))
-
-        return jackknife(statistic, model.dihedral_probability[:, dihedrals])
-
-    pooled = {f"_{name}": slice(d, d + 1) for d, name in enumerate(reference.dihedral_names)}
-    if pooled:
-        pooled[""] = slice(None)
-    for suffix, dihedrals in pooled.items():
-        estimate = rmse(dihedrals)
-        metrics[f"dihedral_free_energy_rmse_mev{suffix}"] = 1000 * estimate.value
-        metrics[f"dihedral_free_energy_rmse_mev{suffix}_stderr"] = 1000 * estimate.stderr
     for index, name in enumerate(reference.dihedral_names):
         counts = [d.dihedral_probability[:, index] for d in (reference, model)]
         p = [c.mean(axis=0, dtype=np.float64) for c in counts]
@@ -148,6 +129,55 @@ def dihedral_comparison(
             curves[f"dihedral_{index}_{side}"] = profile - base
             curves[f"dihedral_{index}_{side}_stderr"] = error
     return metrics, curves
+
+
+def training_metrics(config: ConfigDict, problem: Problem, reference: Distributions) -> Metrics:
+    """How far the frames trained on are from the reference themselves: the noise that a potential which
+    reproduced their distribution, and no more, would have. Too little where they are part of the reference,
+    as they are but in the package's data. Nothing at another temperature than theirs."""
+    train = problem.splits.train
+    n_blocks = min(REFERENCE_BLOCKS, len(train.energies) // 2)
+    if evaluation_temperature(config) != config.dataset.temperature or n_blocks < 2:
+        return {}
+    positions, energies = (as_blocks(array, n_blocks) for array in (train.positions, train.energies))
+    dihedrals = chosen_dihedrals(config, problem.system)
+    own = measure(
+        *(problem.system, list(positions), energies, reference.energy_edges, dihedrals),
+        achiral=config.evaluation.achiral,
+    )
+    found = _dihedral_rmse(reference, own, config.dataset.temperature)
+    found["ks_energy"] = ks_statistic(energies, reference.energy_quantiles)
+    found["hr_mae"], found["hr_mae_stderr"] = _hr_mae(reference, own)
+    return {f"training_frames_{name}": value for name, value in found.items()}
+
+
+def _dihedral_rmse(reference: Distributions, model: Distributions, temperature: float) -> Metrics:
+    """Of each dihedral's free energy and of all, meV, with jackknife errors over the model's chains."""
+    expected = reference.dihedral_probability.mean(axis=0, dtype=np.float64)  # [D, B]
+
+    def rmse(dihedrals: slice) -> Estimate:
+        def statistic(chains: NDArray) -> float:
+            p = chains.mean(axis=0)
+            n_frames = model.n_frames * len(chains)
+            return float(np.sqrt(np.mean(_differences(expected[dihedrals], p, n_frames, temperature) ** 2)))
+
+        return jackknife(statistic, model.dihedral_probability[:, dihedrals])
+
+    pooled = {f"_{name}": slice(d, d + 1) for d, name in enumerate(reference.dihedral_names)}
+    if pooled:
+        pooled[""] = slice(None)
+    metrics: Metrics = {}
+    for suffix, dihedrals in pooled.items():
+        estimate = rmse(dihedrals)
+        metrics[f"dihedral_free_energy_rmse_mev{suffix}"] = 1000 * estimate.value
+        metrics[f"dihedral_free_energy_rmse_mev{suffix}_stderr"] = 1000 * estimate.stderr
+    return metrics
+
+
+def _hr_mae(reference: Distributions, model: Distributions) -> Estimate:
+    """Mean absolute deviation of h(r), 1/Å, with its jackknife error over the model's chains."""
+    expected = over_chains(reference.hr_density)[0]
+    return jackknife(lambda h: float(np.abs(h.mean(axis=0) - expected).mean()), model.hr_density)
 
 
 def _differences(expected: NDArray, found: NDArray, n_frames: int, temperature: float) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from experiments.comparison import Metrics as Metrics
-from experiments.comparison import compare
+from experiments.comparison import compare, training_metrics
 from experiments.distributions import Distributions
 from experiments.problem import Problem, in_pieces
 from experiments.reference_statistics import evaluation_temperature, has_reference
@@ -78,7 +78,7 @@ def evaluate(
         if problem.system.cell is None:
             metrics |= consistency_metrics(config, problem, reference)
         more, compared = compare(config, problem, trajectory, reference)
-        metrics |= more
+        metrics |= training_metrics(config, problem, reference) | more
         curves |= compared
     if problem.system.cell is not None:
         more, pairs = structure(config, problem, trajectory)

@@ -37,6 +37,8 @@ MEANINGS = {
     "temperature",
     "kinetic_temperature_k": "of the chains, over the sampler's own degrees of freedom",
     "energy_drift_mev": "last quarter's mean energy less the second's; the first is left to equilibration",
+    "training_frames_*": "the same deviation of the frames trained on: the noise in what a potential could "
+    "learn of the distribution from them alone",
     "n_chains_compared": "chains that lived to the end, on which the comparisons below rest",
     "ks_energy": "Kolmogorov-Smirnov statistic of the energies against the reference; that of a perfect "
     "sampler is one to three of its standard errors",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.comparison import compare, dihedral_comparison, dynamics_metrics
+from experiments.comparison import compare, dihedral_comparison, dynamics_metrics, training_metrics
 from experiments.distributions import DIHEDRAL_BINS, Distributions
+from experiments.problem import make_problem
 from potentials.units import KB
 from tests.experiments.small_problem import chains, reference_energies, small, small_problem
 
@@ -47,6 +48,25 @@ def test_independent_samples_of_one_distribution_agree():
     assert metrics["dihedral_within_two_stderr_A-B-C-D"] > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 36)
     expected = 1000 * KT * np.sqrt(2 * 36 / (8 * 20_000))
     assert metrics["dihedral_free_energy_rmse_mev"] == pytest.approx(expected, rel=0.5)
+
+
+def test_the_noise_of_the_training_frames():
+    """The package's 1,000 frames of 320,000: as noisy as so many independent draws."""
+    problem = make_problem(small(**{"dataset.train": 1000}))
+    _, reference = small_problem()
+    found = training_metrics(small(), problem, reference)
+    for index, name in enumerate(reference.dihedral_names):
+        p = reference.dihedral_probability[:, index].mean(axis=0)
+        p = p[p >= 0.2 / DIHEDRAL_BINS]
+        draws = 1000 * {"H-C-C-O": 6, "H-O-C-C": 2}[name]  # pooled: mirror images, a methyl's hydrogens
+        expected = 1000 * KT * np.sqrt(np.mean((1 - p) / p / draws))
+        value = found[f"training_frames_dihedral_free_energy_rmse_mev_{name}"]
+        assert 0.7 * expected < value < 1.5 * expected
+    assert 0.2 < found["training_frames_ks_energy"] / (0.87 / np.sqrt(1000)) < 3
+    assert 0 < found["training_frames_hr_mae"] < 0.05
+    assert training_metrics(small(**{"evaluation.temperature": 700.0}), problem, reference) == {}
+    few = training_metrics(small(), small_problem()[0], reference)
+    assert few["training_frames_dihedral_free_energy_rmse_mev"] > 2 * value
 
 
 def test_a_known_shift_is_the_known_free_energy_difference():
