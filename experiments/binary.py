@@ -98,7 +98,7 @@ def _guarded(main: Callable[[], None]) -> None:
     except InputError as error:
         _fail(error)
     except KeyboardInterrupt:
-        print("interrupted; what was saved stays, and the same command goes on from there", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         if error.filename is None and error.errno not in _FULL:

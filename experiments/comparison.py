@@ -132,9 +132,9 @@ def dihedral_comparison(
 
 
 def training_metrics(config: ConfigDict, problem: Problem, reference: Distributions) -> Metrics:
-    """How far the frames trained on are from the reference themselves: the noise that a potential which
-    reproduced their distribution, and no more, would have. Too little where they are part of the reference,
-    as they are but in the package's data. Nothing at another temperature than theirs."""
+    """How far the frames trained on are from the reference themselves: what a potential that reproduced their
+    distribution, noise and all, would show. Where they are n of the reference's N frames this is too little,
+    by about √(1 − n/N). Nothing at another temperature than theirs."""
     train = problem.splits.train
     n_blocks = min(REFERENCE_BLOCKS, len(train.energies) // 2)
     if evaluation_temperature(config) != config.dataset.temperature or n_blocks < 2:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from absl import logging
 
-from experiments.frame_checks import check_frames, doubt_neighbours, shared_frames
+from experiments.frame_checks import are_shared, check_frames, doubt_neighbours
 from experiments.frame_files import read_frames
 from experiments.frames import Frames, Splits, same_cell
 from experiments.known_datasets import Located, locate
@@ -84,7 +84,7 @@ def load_splits(dataset_config: DatasetConfig, seed: int) -> Splits:
     else:
         located = Located(Path(config.path), Path(config.test_path) if config.test_path else None)
     splits = _split(_read_checked(located.path, config), located, config, counts, seed)
-    leaked = shared_frames(splits.train, splits.test)
+    leaked = int(are_shared(splits.train, splits.test).sum())
     if leaked:
         logging.warning("%s: %d test frames are training frames too", located.path, leaked)
     elif located.test_path is None and (doubt := doubt_neighbours(splits.train, splits.test)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from experiments import binary
 from experiments.checkpoints import Checkpoints
+from experiments.distributions import Distributions
 from experiments.evaluation import Metrics, evaluate
 from experiments.figures import figures, save
 from experiments.limits import check_limits
@@ -58,8 +59,12 @@ def main() -> None:
     with binary.reading_input():
         for assignment in SET.value:
             change(config, assignment)
-        others = [other_run(folder, OUTPUT.value, config) for folder in BESIDE.value]
+        *names, own_name = folder_names([*BESIDE.value, str(workdir)])
+        beside = dict(zip(BESIDE.value, names, strict=True))
+        others = [other_run(folder, name, OUTPUT.value, config) for folder, name in beside.items()]
         problem = prepare_evaluation(config, workdir)
+        for run in others:
+            check_reference(run, reference_distributions(config, problem))
         params = load_params(workdir, problem)
     binary.log_provenance(config.evaluation.seed)
     bar = tqdm(total=config.evaluation.n_steps, unit="step", unit_scale=True, desc=str(workdir))
@@ -67,7 +72,8 @@ def main() -> None:
         config, problem, params, workdir, output=OUTPUT.value, progress=lambda w: _show(bar, w.step)
     )
     bar.close()
-    run = load_run(workdir, label(config.objective, workdir) if others else config.objective, OUTPUT.value)
+    label = f"{config.objective} ({own_name})" if others else config.objective
+    run = load_run(workdir, label, OUTPUT.value)
     folder = workdir / OUTPUT.value
     save(figures([*others, run]), folder)
     report = write_report(
@@ -83,27 +89,46 @@ def main() -> None:
     binary.LOG.info("%s", report)
 
 
-def label(objective: str, workdir: str | Path) -> str:
-    """What one run of several is called."""
-    return f"{objective} ({Path(workdir).name})"
-
-
-def other_run(workdir: str, output: str, config: ConfigDict) -> Run:
-    """An evaluation to show beside another, of this configuration.
+def folder_names(workdirs: Sequence[str]) -> list[str]:
+    """What runs are called beside one another: their folders' names, with the folder above where two agree.
 
     Raises:
-      ValueError: there is none, or it is of other data, or at another temperature or by another sampler.
+      ValueError: the same folder twice.
+    """
+    folders = [Path(workdir).resolve() for workdir in workdirs]
+    if len(set(folders)) < len(folders):
+        raise ValueError(f"--beside: expected other runs than this one, each once, got {', '.join(workdirs)}")
+    if len({folder.name for folder in folders}) == len(folders):
+        return [folder.name for folder in folders]
+    return [f"{folder.parent.name}/{folder.name}" for folder in folders]
+
+
+def other_run(workdir: str, name: str, output: str, config: ConfigDict) -> Run:
+    """An evaluation to show beside one of this configuration.
+
+    Raises:
+      ValueError: there is none, or it is at another temperature or by another sampler.
     """
     run = load_run(workdir, "", output)
-    own = {
-        "dataset": dataset_name(config),
-        "sampler": config.evaluation.sampler,
-        "temperature_k": evaluation_temperature(config),
-    }
-    for name, value in own.items():
-        if (found := run.metrics.get(name)) != value:
-            raise ValueError(f"--beside={workdir}: its evaluation has {name} {found!r}; expected {value!r}")
-    return run._replace(label=label(str(run.metrics["objective"]), workdir))
+    sampler = config.evaluation.sampler
+    own = {"sampler": sampler, "temperature_k": evaluation_temperature(config)}
+    own |= {f"sampler_{key}": value for key, value in config[sampler].items()}
+    for key, value in own.items():
+        if (found := run.metrics.get(key)) != value:
+            raise ValueError(f"--beside={workdir}: its evaluation has {key} {found!r}; expected {value!r}")
+    return run._replace(label=f"{run.metrics['objective']} ({name})")
+
+
+def check_reference(run: Run, reference: Distributions) -> None:
+    """Checks that another run was compared with the same reference.
+
+    Raises:
+      ValueError: its grid of energies, which the reference's own make, is another.
+    """
+    edges = reference.energy_edges - reference.energy_mean[0]
+    found = run.curves.get("energy_edges", edges)
+    if np.shape(found) != np.shape(edges) or not np.allclose(found, edges, rtol=1e-6, atol=1e-9):
+        raise ValueError(f"--beside: {run.label} was compared with another reference; expected the same")
 
 
 def prepare_evaluation(config: ConfigDict, workdir: Path) -> Problem:

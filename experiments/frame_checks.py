@@ -54,9 +54,9 @@ def check_frames(frames: Frames, source: str, *, temperature: float | None = Non
     return [f"{source}: {doubt}" for doubt in doubts if doubt]
 
 
-def shared_frames(one: Frames, other: Frames) -> int:
-    """How many frames of `other` have exactly the positions of a frame of `one`."""
-    return int(np.isin(_row_bytes(other.positions), _row_bytes(one.positions)).sum())
+def are_shared(one: Frames, other: Frames) -> NDArray[np.bool_]:
+    """Which frames [F] of `other` have exactly the positions of a frame of `one`."""
+    return np.isin(_row_bytes(other.positions), _row_bytes(one.positions))
 
 
 def doubt_neighbours(train: Frames, test: Frames) -> str | None:

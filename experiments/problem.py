@@ -103,7 +103,8 @@ def check_data(workdir: Path, problem: Problem) -> None:
             " (or was read without its cell: dataset.ignore_cell)" if problem.system.cell is not None else ""
         )
         raise ValueError(
-            f"{workdir} holds a run on other frames: the data set's file has changed since{periodic}"
+            f"{workdir} holds a run on other frames: the data set's file has changed since, or its random "
+            f"split was of another seed{periodic}"
         )
 
 

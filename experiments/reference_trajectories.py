@@ -10,7 +10,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments.binary import LOG
 from experiments.datasets import reading_settings
+from experiments.frame_checks import are_shared
 from experiments.frame_files import read_frames
 from experiments.frames import Frames, same_cell
 from experiments.known_datasets import Located, is_known, locate
@@ -29,11 +31,11 @@ SECTIONS = {
 
 
 def reference_trajectory(config: ConfigDict, problem: Problem) -> dict[str, jax.Array]:
-    """`{"reference": positions [F, N, 3]}` (Å) where the objective's section names frames; nothing where it
-    holds values, which StABlE reads, or names none.
+    """`{"reference": positions [F, N, 3]}` (Å) where the objective's section names frames, without those that
+    are test frames too; nothing where it holds values, which StABlE reads, or names none.
 
     Raises:
-      ValueError, OSError: frames that can not be read, or are of another system.
+      ValueError, OSError: frames that can not be read, or are of another system, or test frames alone.
     """
     section = SECTIONS.get(config.objective, "")
     source = config.get(section, {}).get("reference", "")
@@ -51,7 +53,12 @@ def reference_trajectory(config: ConfigDict, problem: Problem) -> dict[str, jax.
         raise ValueError("{}: {} has the cell {}; expected {}".format(setting, source, *cells))
     if not np.isfinite(frames.positions).all():
         raise ValueError(f"{setting}: {source} has positions that are not finite")
-    return {"reference": centred(frames.positions, problem.system)}
+    tested = are_shared(problem.splits.test, frames)
+    if tested.any():
+        LOG.info("%s: %d of %d frames are test frames and left out", setting, tested.sum(), len(tested))
+    if tested.all():
+        raise ValueError(f"{setting}: {source} has no frames but test frames")
+    return {"reference": centred(frames.positions[~tested], problem.system)}
 
 
 def holds_values(source: str) -> bool:

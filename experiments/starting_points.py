@@ -22,17 +22,24 @@ from potentials.torch_weights import read_state_dict, schnet_params, schnet_sett
 
 
 def with_data(config: ConfigDict) -> ConfigDict:
-    """The configuration as it is or, of post-training that says nothing of the data, with those of
-    `config.init_from`.
+    """The configuration as it is or, of post-training that names no data, with those of `config.init_from`.
 
     Raises:
-      ValueError: there is no run.
+      ValueError: settings of the data, without their name, that are not those of that run.
+      InputError: there is no run.
     """
-    own, default = (c.dataset.to_json(sort_keys=True) for c in (config, base.get_config()))
-    if not config.init_from or own != default:
+    own, default = (json.loads(c.dataset.to_json()) for c in (config, base.get_config()))
+    if not config.init_from or own.get("name") or own.get("path"):
         return config
+    parent = binary.read_config(config.init_from).dataset
+    for field, value in own.items():
+        if value not in (default.get(field), parent.get(field)):
+            raise ValueError(
+                f"dataset.{field} is {value!r} and in {config.init_from}, whose data these are, "
+                f"{parent.get(field)!r}; expected the same, or the data's name or path"
+            )
     inherited = config.copy_and_resolve_references()
-    inherited.dataset = binary.read_config(config.init_from).dataset
+    inherited.dataset = parent
     return inherited
 
 
@@ -40,7 +47,7 @@ def check_parent(config: ConfigDict) -> None:
     """Checks that `config.init_from` holds a run on the same data with the same potential.
 
     Raises:
-      ValueError: no checkpoints there, or another data set, seed of the split, or potential.
+      ValueError: no checkpoints there, or another data set or potential.
     """
     if not (Path(config.init_from) / "checkpoints").is_dir():
         raise ValueError(f"init_from: {config.init_from} holds no checkpoints; expected a trained run")

@@ -37,12 +37,13 @@ VARIANTS = flags.DEFINE_list("variants", [], "Which variants; default all of the
 class Variant(NamedTuple):
     """Attributes: parent, the variant post-training starts from, empty for none; changes to the
     study's configuration; evaluations, folder -> further changes; sizes, number of training frames ->
-    changes that it wants besides."""
+    changes that it wants besides; only, the numbers of training frames that it is for, empty for any."""
 
     parent: str
     changes: Mapping[str, Any]
     evaluations: Mapping[str, Mapping[str, Any]] = {"eval": {}}
     sizes: Mapping[int, Mapping[str, Any]] = {}
+    only: tuple[int, ...] = ()
 
 
 class Study(NamedTuple):
@@ -127,7 +128,7 @@ STUDIES = {
             "mse": Variant("", {}, {"eval": {}, "eval_ula": _BY_ULA}),
             "crmse": Variant("mse", _CRMSE, {"eval": {}, "eval_ula": _BY_ULA}, {200: _FEW_RMD17}),
             "crmse_unlabelled": Variant(
-                "mse", {**_CRMSE, **_UNLABELLED_RMD17}, {"eval": {}, "eval_ula": _BY_ULA}
+                "mse", {**_CRMSE, **_UNLABELLED_RMD17}, {"eval": {}, "eval_ula": _BY_ULA}, only=(200,)
             ),
             "crmse_paper": Variant("mse", _PAPER, {"eval": {}, "eval_ula": _BY_ULA}),
         },
@@ -157,14 +158,19 @@ def main() -> None:
         results = Path(OUTPUT.value or root / "results")
         results.mkdir(parents=True, exist_ok=True)
         for n_frames in frames:  # a fault of the last cell must not show after the hours of the others
-            check_cells(study, names, n_frames, seeds[0], root)
+            check_cells(study, fitting(study, names, n_frames), n_frames, seeds[0], root)
     for n_frames in frames:
         for seed in seeds:
-            for name in names:
+            for name in fitting(study, names, n_frames):
                 run_cell(study, name, n_frames, seed, root, results)
     summary = summarise(results)
     binary.write_atomically(results / "summary.json", json.dumps(summary, indent=1) + "\n")
     print(table(summary))
+
+
+def fitting(study: Study, names: Sequence[str], n_frames: int) -> list[str]:
+    """Those of the variants that are for so many training frames."""
+    return [name for name in names if n_frames in (study.variants[name].only or (n_frames,))]
 
 
 def check_cells(study: Study, names: Sequence[str], n_frames: int, seed: int, root: Path) -> None:

@@ -37,7 +37,12 @@ def _mse(potential: Potential, system: System, config: Any) -> Objective:
 def _contrastive(
     potential: Potential, system: System, config: Any, reference: ArrayLike | None = None
 ) -> Objective:
-    settings = dict(config.contrastive) | {"reference": reference}
+    settings = dict(config.contrastive)
+    source = settings.pop("reference", "")
+    if source and reference is None:
+        raise ValueError(f"contrastive.reference is '{source}', but its frames were not handed over")
+    if reference is not None:
+        settings |= {"reference": reference, "n_reference": config.training.batch_size}
     name = settings.pop("sampler")
     temperatures = [factor * system.temperature for factor in (1.0, *settings.pop("hotter", ()))]
     samplers = [make_sampler(name, potential, system._replace(temperature=t), config) for t in temperatures]

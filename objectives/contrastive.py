@@ -37,7 +37,7 @@ class Negatives(NamedTuple):
     energies [R] in eV, under the params that drew them; fallen [R], True where such an energy is more
     than 2 k_B T below those of the reference frames; accepted [R], 1 or 0 for the last Metropolis test, None
     for samplers without one; full, whether a neighbour list lacked room, at whatever temperature, None where
-    there is no list; reference [F, N, 3], all frames of p_ref in a new order, None: the batch's."""
+    there is no list; reference [B, N, 3], frames of p_ref for the first mean, None: the batch's."""
 
     positions: Array
     alive: Array
@@ -120,6 +120,7 @@ def contrastive(
     burn_in: int = 0,
     fallen_weight: float = 0.0,
     reference: ArrayLike | None = None,
+    n_reference: int = 100,
 ) -> Objective:
     """The contrastive term with persistent chains.
 
@@ -139,12 +140,12 @@ def contrastive(
         0 is persistent contrastive divergence; a few per cent keep finding new holes.
       burn_in: steps before the first update; MALA tunes its step size in them.
       fallen_weight: of the mean over fallen chains, on top of their share in the other.
-      reference: frames [F, N, 3] of p_ref, Å, which need no labels; None: those trained on. Each mean over
-        p_ref has as many of them as the batch has frames.
+      reference: frames [F, N, 3] of p_ref, Å, which need no labels; None: those trained on, batch by batch.
+      n_reference: how many of `reference` each mean over p_ref has.
 
     Raises:
-      ValueError: n_chains or n_steps below 1, a restart_fraction outside [0, 1], or temperatures
-        that do not rise.
+      ValueError: n_chains or n_steps below 1, a restart_fraction outside [0, 1], temperatures that do not
+        rise, or fewer reference frames than n_reference.
     """
     if n_chains < 1 or n_steps < 1 or not 0 <= restart_fraction <= 1:
         raise ValueError(
@@ -155,6 +156,10 @@ def contrastive(
         raise ValueError(
             f"contrastive: {len(samplers)} samplers at {list(temperatures)} K; expected one at each of "
             "one or more rising temperatures"
+        )
+    if reference is not None and not 1 <= n_reference <= len(reference):
+        raise ValueError(
+            f"contrastive: n_reference is {n_reference}; expected 1 to {len(reference)}, all frames there are"
         )
     energy = jax.vmap(potential.energy, (None, 0))
 
@@ -188,6 +193,11 @@ def contrastive(
         alive, energies = (jnp.stack(column) for column in list(zip(*run, strict=True))[1:])
         positions = jnp.stack([chains.position for chains, *_ in run])
         full = any_full(potential, params, positions, ~alive)
+        frames = None
+        if reference is not None:
+            frames = state.data[jax.random.choice(order, len(state.data), (n_reference,), replace=False)]
+            if full is not None:  # denser than the frames trained on
+                full |= any_full(potential, params, frames, jnp.ones(n_reference, bool))
         source = exchange(swap, jnp.where(alive, energies, jnp.nan), temperatures)
         moved = source != jnp.arange(len(samplers))[:, None]
         positions, energies = (_take_level(leaf, source) for leaf in (positions, energies))
@@ -196,8 +206,7 @@ def contrastive(
         rows = np.linspace(0, len(state.data) - 1, min(len(state.data), _PROBES)).astype(int)
         floor = jnp.min(energies_of(potential, params, state.data[rows])) - _MARGIN * KB * temperatures[0]
         fallen = energies[0] < floor
-        drawn = None if reference is None else jax.random.permutation(order, state.data)
-        negatives = Negatives(positions[0], alive[0], energies[0], fallen, accepted, full, drawn)
+        negatives = Negatives(positions[0], alive[0], energies[0], fallen, accepted, full, frames)
         restart = ~alive | (jax.random.uniform(which, alive.shape) < restart_fraction)
         drawn = draw(pick, state.data, restart.size).reshape(positions.shape)
         positions = jnp.where(restart[..., None, None], drawn, positions)
@@ -209,7 +218,7 @@ def contrastive(
         return negatives, state._replace(levels=tuple(levels), key=key)
 
     def loss(params: Params, batch: Batch, samples: Negatives) -> tuple[Array, Metrics]:
-        frames = batch.positions if samples.reference is None else samples.reference[: len(batch.positions)]
+        frames = batch.positions if samples.reference is None else samples.reference
         return contrastive_loss(potential, temperatures[0], params, frames, samples, fallen_weight)
 
     return Objective(init, sample, loss)

@@ -90,13 +90,14 @@ def get_config() -> ConfigDict:
     config.contrastive.hotter = (1.4, 2.0)
     config.contrastive.n_steps = 50  # K, between two updates
     config.contrastive.restart_fraction = 0.0125  # of the chains, from data, at each update
-    # Of the mean over chains more than 2 k_B T below every training energy, on top of their share in the
-    # mean over all.
+    # Of the mean over chains more than 2 k_B T below the frames that they start from, on top of their share
+    # in the mean over all.
     config.contrastive.fallen_weight = 4.0
     config.contrastive.burn_in = 500  # steps before the first update; MALA tunes in them
     # Frames of the distribution where there are more of them than labels: a file like that of the data set
-    # (without labels where ASE reads it), or a known set, of whose split it is the training frames. Empty:
-    # the frames trained on, whose distribution is learnt with its noise where they are few.
+    # (without labels where ASE reads it), or a known set: the training frames of its split, or all where it
+    # has none. Test frames among them are left out. Empty: the frames trained on, whose distribution is
+    # learnt with its noise where they are few.
     config.contrastive.reference = ""
 
     config.stable = ConfigDict()

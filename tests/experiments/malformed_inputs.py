@@ -282,6 +282,13 @@ CASES = (
         *("--workdir=W", "--beside=W0"),
         make=run_of('{"seed": 7}'),
     ),
+    other(
+        "evaluate_itself",
+        "evaluate",
+        "--beside: expected other runs than this one, each once, got W, W",
+        *("--workdir=W", "--beside=W"),
+        make=run_of('{"seed": 7}'),
+    ),
     other("evaluate_unset", "evaluate", "--workdir is not set"),
     other(
         "evaluate_config",

@@ -12,6 +12,7 @@ from experiments.datasets import load_splits
 from experiments.problem import make_problem
 from experiments.reference_trajectories import reference_frames, reference_trajectory
 from experiments.train import prepare
+from objectives import make_objective
 from objectives.observables import bond_lengths
 from tests.experiments.small_problem import small
 
@@ -36,7 +37,7 @@ def targets(config):
 
 def test_means_over_unlabelled_frames_and_over_md17s(tmp_path):
     problem = make_problem(small())
-    frames = problem.splits.test.positions[:7]
+    frames = problem.splits.validation.positions[:7]
     expected = bond_lengths(frames, problem.system.bonds).mean(axis=0)
     write(tmp_path / "frames.extxyz", problem.system.numbers, frames + 30.0)
     arrays = {"z": problem.system.numbers, "E": np.zeros(7), "F": np.zeros_like(frames)}
@@ -77,23 +78,38 @@ def test_an_unpacked_rmd17_is_read_by_its_split(data, tmp_path, monkeypatch):
 
 
 def test_the_contrastive_terms_frames(tmp_path):
-    # Trained on 60 labelled frames, its first mean runs over 7 others without labels, its chains start there.
+    # Trained on 60 labelled frames, its first mean runs over 20 others, where its chains start.
     problem = make_problem(small())
-    frames = problem.splits.test.positions[:7]
-    write(tmp_path / "frames.extxyz", problem.system.numbers, frames + 30.0)
-    settings = {"contrastive.reference": str(tmp_path / "frames.extxyz"), "contrastive.n_chains": 5}
+    frames = problem.splits.validation.positions
+    tested = problem.splits.test.positions[:5]  # which are left out
+    both = np.concatenate([frames, tested])
+    ase.io.write(tmp_path / "frames.traj", [Atoms(problem.system.numbers, x) for x in both])
+    settings = {"contrastive.reference": str(tmp_path / "frames.traj"), "contrastive.n_chains": 5}
+    known = {frame.tobytes() for frame in np.asarray(problem.validation.positions)}
     for name in ("crmse", "contrastive"):
         problem, objective = prepare(small(objective=name, **settings, **{"contrastive.burn_in": 0}))
-        state = objective.init(jax.random.key(0), problem.potential.init(jax.random.key(1)), problem.train)
-        state = state["contrastive"] if name == "crmse" else state
-        assert_allclose(state.data, problem.test.positions[:7], atol=1e-5)
+        params = problem.potential.init(jax.random.key(1))
+        state = objective.init(jax.random.key(0), params, problem.train)
+        samples, _ = objective.sample(params, state)
+        if name == "crmse":
+            state, samples = state["contrastive"], samples["contrastive"]
+        assert samples.reference.shape == (20, *frames.shape[1:])  # a batch
+        for positions in (state.levels[0].position, samples.reference):
+            assert {frame.tobytes() for frame in np.asarray(positions)} <= known
     with pytest.raises(ValueError, match=r"contrastive\.reference: nowhere\.xyz.*no such file"):
         prepare(small(objective="crmse", **{"contrastive.reference": "nowhere.xyz"}))
+    ase.io.write(tmp_path / "tested.traj", [Atoms(problem.system.numbers, x) for x in tested])
+    with pytest.raises(ValueError, match=r"tested\.traj has no frames but test frames"):
+        prepare(small(objective="crmse", **{"contrastive.reference": str(tmp_path / "tested.traj")}))
+    with pytest.raises(ValueError, match=r"n_reference is 21; expected 1 to 20"):
+        prepare(small(objective="crmse", **settings, **{"training.batch_size": 21}))
+    with pytest.raises(ValueError, match="its frames were not handed over"):
+        make_objective("crmse", problem.potential, problem.system, small(**settings))
 
 
 def test_frames_of_other_systems_are_refused(tmp_path):
     problem = make_problem(small())
-    numbers, frames = problem.system.numbers, problem.splits.test.positions[:2]
+    numbers, frames = problem.system.numbers, problem.splits.validation.positions[:2]
     write(tmp_path / "order.extxyz", numbers[::-1], frames)
     write(tmp_path / "box.extxyz", numbers, frames, cell=[20.0] * 3, pbc=True)
     write(tmp_path / "nan.extxyz", numbers, frames * np.nan)

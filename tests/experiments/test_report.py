@@ -105,7 +105,7 @@ def test_page_holds_everything_in_order(runs, tmp_path):
     expected = (
         "Ethanol at 500 K", "Summary", "NOT safe to sample", "no spurious frame", "What was asked.",
         "Figures", "Distribution of interatomic distances", "Energy along the evaluation",
-        "Metrics", "energy_mae_mev", "What the metrics are", "frames below that threshold",
+        "Metrics", "energy_mae_mev", "What the metrics are", "share of the chains' frames below",
         "Notes", "A note on the reference.", "Configuration",
         "objective: crmse\nsteps: 600", "Versions", "abc123",
     )  # fmt: skip

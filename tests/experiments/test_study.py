@@ -11,7 +11,7 @@ from experiments import study as module
 from experiments.binary import InputError
 from experiments.limits import check_limits
 from experiments.records import summarise, table
-from experiments.study import STUDIES, Study, Variant, cell_config, run_cell
+from experiments.study import STUDIES, Study, Variant, cell_config, fitting, run_cell
 from tests.experiments.small_problem import small
 
 FEW = {
@@ -119,10 +119,16 @@ def test_seeds_of_different_configurations_are_not_averaged(tmp_path):
         summarise(tmp_path)
 
 
+def test_variants_for_some_sizes():
+    study, names = STUDIES["rmd17_ethanol"], ["mse", "crmse_unlabelled"]
+    assert fitting(study, names, 200) == names
+    assert fitting(study, names, 950) == ["mse"]
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_cell_has_a_valid_configuration(name, tmp_path):
     study = STUDIES[name]
-    for variant, (parent, _, evaluations, _) in study.variants.items():
+    for variant, (parent, _, evaluations, *_) in study.variants.items():
         config = cell_config(study, variant, 200, 1, tmp_path)
         assert config.seed == 1 and config.dataset.train == 200
         assert config.init_from == (str(tmp_path / f"{parent}_200_1") if parent else "")

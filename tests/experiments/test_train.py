@@ -114,8 +114,11 @@ def test_post_training_that_names_no_data_has_its_parents(pretrained):
     silent.dataset = base.get_config().dataset
     assert with_data(silent).dataset == config.dataset
     assert silent.dataset.name == ""  # the caller's own is left alone
+    silent.dataset.train = config.dataset.train  # as there: no matter
+    assert with_data(silent).dataset == config.dataset
     silent.dataset.train = 12
-    assert with_data(silent) is silent
+    with pytest.raises(ValueError, match=r"dataset\.train is 12 and in .*, whose data these are, 60"):
+        with_data(silent)
     fresh = small(init_from="", **{"dataset.name": ""})
     assert with_data(fresh) is fresh
 

@@ -148,7 +148,7 @@ def test_negatives_are_constants():
 def test_the_first_mean_runs_over_the_reference_where_there_is_one():
     # Trained on frames of one distribution, with frames of another given: the gradient is the other's.
     frames, trained_on = even_frames(3000, REFERENCE), unlabelled(even_frames(1000, OTHER))
-    objective = build.__wrapped__(ula, n_chains=64, n_steps=3, reference=frames)
+    objective = build.__wrapped__(ula, n_chains=64, n_steps=3, reference=frames, n_reference=1000)
     known = {frame.tobytes() for frame in np.asarray(frames)}
     state = objective.init(KEY, PARAMS, trained_on)
     assert {frame.tobytes() for frame in np.asarray(state.levels[0].position)} <= known
@@ -157,7 +157,8 @@ def test_the_first_mean_runs_over_the_reference_where_there_is_one():
     blocks = []
     for _ in range(40):
         drawn, state = objective.sample(PARAMS, state)
-        assert {frame.tobytes() for frame in np.asarray(drawn.reference)} == known
+        means = {frame.tobytes() for frame in np.asarray(drawn.reference)}
+        assert len(means) == 1000 and means <= known
         blocks.append(gradient(PARAMS, trained_on, fixed._replace(reference=drawn.reference))[0])
     _assert_unbiased(jax.tree.map(lambda *values: jnp.stack(values), *blocks), 0.04)
 

@@ -123,7 +123,7 @@ def test_only_bonded_pairs_have_the_reach_of_bonds(ethanol):
 
 
 def test_nearest_images_in_a_box():
-    """Against the molecule that a box cuts in two, and ASE's distances of a triclinic one."""
+    """Against ASE's distances in a triclinic box; forces across its faces by finite differences."""
     cell = np.array([[7.0, 0, 0], [1.0, 6.5, 0], [0.5, -0.7, 7.5]])
     atoms = Atoms("OHHCHO", np.random.default_rng(3).random((6, 3)) @ cell, cell=cell, pbc=True)
     first, second = np.triu_indices(6, 1)
@@ -137,8 +137,19 @@ def test_nearest_images_in_a_box():
         expected += published(z1, z2, r) * max(1 - (r / edge) ** 6, 0) ** 3
     across = np.linalg.norm(atoms.positions[first] - atoms.positions[second], axis=1) - distances > 0.1
     assert expected > 0.1 and across.any()
-    found = jnp.sum(zbl(system, **settings)(jnp.asarray(atoms.positions)))
-    assert float(found) == pytest.approx(expected, rel=1e-3)
+    with jax.enable_x64(True):
+        prior = zbl(system, **settings)
+        energy = jax.jit(lambda x: jnp.sum(prior(x)))
+        assert float(energy(atoms.positions)) == pytest.approx(expected, rel=1e-3)
+        moved = atoms.positions.copy()
+        moved[2] += cell[1] - 2 * cell[2]
+        assert float(energy(moved)) == pytest.approx(float(energy(atoms.positions)), rel=1e-9)
+        gradient = jax.jit(jax.grad(energy))(jnp.asarray(atoms.positions))
+        for i, k in np.ndindex(6, 3):
+            shift = np.zeros((6, 3))
+            shift[i, k] = 1e-5
+            numeric = (energy(atoms.positions + shift) - energy(atoms.positions - shift)) / 2e-5
+            assert float(gradient[i, k]) == pytest.approx(float(numeric), rel=1e-5, abs=1e-6)
 
 
 def test_the_default_is_negligible_on_the_reference_frames():
