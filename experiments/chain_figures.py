@@ -43,7 +43,7 @@ def chain_energies(runs: Sequence[Run]) -> Figure:
                 axis.plot(time, chain, color="0.25", linewidth=0.5, alpha=0.6)
             drawn = int(np.sum(lowest < threshold))
             fallen = max(drawn, int(metric(run, "spurious_chains") or 0))  # of all frames, not those drawn
-            some = f" ({drawn} in the frames drawn)" if drawn < fallen else ""
+            some = f"\n({drawn} in the frames drawn)" if drawn < fallen else ""
             notes.append(f"{fallen} of {len(energy)} chains below the threshold{some}")
         if alive.any():
             shown = np.where(finite, energy, np.nan)[:, alive]

@@ -144,7 +144,7 @@ def test_chain_energies_side_by_side(runs, drawn):
     # Chains that touch the threshold between the frames drawn count all the same.
     more = runs[0]._replace(metrics=runs[0].metrics | {"spurious_chains": 11})
     note = figs.chain_energies([more]).axes[0].texts[0].get_text()
-    assert "11 of 64 chains below the threshold (8 in the frames drawn)" in note
+    assert "11 of 64 chains below the threshold\n(8 in the frames drawn)" in note
 
 
 def test_chains_without_a_clock_are_drawn_over_steps(runs):
