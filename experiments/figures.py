@@ -85,8 +85,19 @@ def interatomic_distances(runs: Sequence[Run]) -> Figure:
         draw_average(bottom, data["hr_centers"], data["hr_model"] - data["hr_reference"], error, style)
     top.set(ylabel="h(r) (1/Å)")
     bottom.set(xlabel="Interatomic distance r (Å)", ylabel="Model − reference (1/Å)")
+    bottom.set_xlim(*_occupied(chosen))
     legend(figure, [handle("Reference", REFERENCE), *(handle(run.label, style) for run, style in chosen)])
     return figure
+
+
+def _occupied(chosen: Sequence[tuple[Run, Style]]) -> tuple[float, float]:
+    """Where there are distances, Å, with a margin."""
+    spans = []
+    for run, _ in chosen:
+        for name in ("hr_reference", "hr_model"):
+            h = run.curves[name]
+            spans.extend(run.curves["hr_centers"][h > 1e-4 * h.max()])
+    return min(spans, default=0.0) - 0.2, max(spans, default=1.0) + 0.2
 
 
 def dihedral_free_energies(runs: Sequence[Run]) -> Figure:
