@@ -205,6 +205,26 @@ def test_bonds_of_a_box_are_those_that_last():
     assert system.molecules.tolist() == [0, 0, 1, 2] and len(system.bond_lengths) == 1
 
 
+def test_reference_frames_that_want_more_room_than_chains(argon, tmp_path):
+    frames = ase.io.read(argon, ":24")
+    for atoms in frames:
+        atoms.positions += 0.01  # so that none is a test frame
+    ase.io.write(tmp_path / "sparse.traj", frames)
+    frames[7].positions *= 0.5
+    ase.io.write(tmp_path / "dense.traj", frames)
+    for name in ("sparse", "dense"):
+        changes = {"contrastive.reference": str(tmp_path / f"{name}.traj"), "contrastive.burn_in": 0}
+        config = small(argon, **changes, **{"training.batch_size": 24, "contrastive.n_chains": 1})
+        config.objective = "contrastive"
+        problem, objective = prepare(config)
+        params = with_room(
+            problem.potential.init(jax.random.key(0)), problem.potential.room_for(problem.train[0])
+        )
+        state = objective.init(jax.random.key(1), params, problem.train)
+        samples, _ = objective.sample(params, state)
+        assert samples.alive.all() and bool(samples.full) == (name == "dense")
+
+
 def test_a_test_file_of_another_cell(argon, tmp_path):
     other = ase.io.read(argon, ":")
     for atoms in other:
