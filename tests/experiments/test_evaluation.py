@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import evaluation
-from experiments.evaluate import check_reference, evaluate_run, folder_names, other_run
+from experiments.evaluate import evaluate_run
 from experiments.evaluation import (
     chain_curves,
     evaluate,
@@ -317,34 +316,6 @@ def test_what_is_written_can_be_read(tmp_path):
     assert time_label(run) == "ULA steps"
     left = {p.name for p in (tmp_path / "eval_ula").iterdir()}
     assert left == {".lock", "curves.npz", "metrics.json"}
-
-
-def test_another_run_beside_it(tmp_path):
-    problem, reference = small_problem()
-    config = small(**{"evaluation.sampler": "ula"})
-    params = problem.potential.init(jax.random.PRNGKey(0))
-    evaluate_run(config, problem, params, tmp_path / "W0")
-    workdir = str(tmp_path / "W0")
-    found = other_run(workdir, "W0", "eval", config)
-    assert found.label == "mse (W0)" and found.metrics["sampler"] == "ula"
-    check_reference(found, reference)
-    with pytest.raises(ValueError, match=r"mse \(W0\) was compared with another reference"):
-        check_reference(found, reference._replace(energy_mean=reference.energy_mean + 1e-3))
-    for changes, words in (
-        ({"evaluation.sampler": "baoab"}, "sampler 'ula'; expected 'baoab'"),
-        ({"evaluation.temperature": 350.0}, "temperature_k 500.0; expected 350.0"),
-        ({"ula.step_size": 1e-4}, "sampler_step_size 0.0004; expected 0.0001"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            other_run(workdir, "W0", "eval", small(**{"evaluation.sampler": "ula"} | changes))
-
-
-def test_names_of_runs_beside_one_another(tmp_path):
-    assert folder_names(["runs/W0", "W1"]) == ["W0", "W1"]
-    assert folder_names(["a/W", "b/W/"]) == ["a/W", "b/W"]
-    assert folder_names(["."]) == [Path.cwd().name]
-    with pytest.raises(ValueError, match=r"each once, got a/W, a/\.\./a/W"):
-        folder_names(["a/W", "a/../a/W"])
 
 
 def test_a_potential_whose_chains_all_die_is_reported(tmp_path, monkeypatch):
