@@ -11,7 +11,8 @@ from experiments import study as module
 from experiments.binary import InputError
 from experiments.limits import check_limits
 from experiments.records import summarise, table
-from experiments.study import STUDIES, Study, Variant, cell_config, fitting, run_cell
+from experiments.studies import STUDIES, Study, Variant
+from experiments.study import cell_config, fitting, run_cell
 from tests.experiments.small_problem import small
 
 FEW = {
