@@ -12,6 +12,7 @@ from potentials.edges import dense_edges
 from potentials.gemnet import Dense, GemNetT, Triplets, make_graph
 from potentials.neighbours import box_edges
 from potentials.spherical_bessel import legendre, radial_coefficients, radial_functions, roots
+from tests.potentials.plain_gemnet import plain_gemnet
 from tests.potentials.test_neighbours import CELLS, CUTOFF, liquid
 
 ETHANOL = molecule("CH3CH2OH")
@@ -102,6 +103,22 @@ def test_the_bilinear_layer_is_the_plain_sum_over_triplets():
         swapped = dense(3, out).reshape(-1, width)[np.asarray(graph.back)]
         expected = (dense(4, out) + swapped) / np.sqrt(2)
     np.testing.assert_allclose(found, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("cutoff", [10.0, 2.6])  # all pairs, and a part of them
+def test_the_network_is_its_equations_written_out(cutoff):
+    sizes = {"n_blocks": 2, "n_residual": 2, "n_neighbours": 4.0, "cutoff": cutoff}
+    network = GemNetT(3, 7, 6, 5, 4, 3, 4, 3, **sizes)
+    kinds = np.unique(ETHANOL.numbers, return_inverse=True)[1]
+    with jax.enable_x64(True):
+        edges = dense_edges(9)(jnp.asarray(ETHANOL.positions))
+        params = network.init(jax.random.key(0), jnp.eye(3)[kinds], edges)
+        params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params)
+        found = network.apply(params, jnp.eye(3)[kinds], edges)
+        weights = jax.tree.map(np.asarray, params["params"])
+    expected = plain_gemnet(weights, kinds, ETHANOL.positions, **sizes)
+    assert np.abs(expected).max() > 1e-2
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
 
 
 def test_the_size_published_with_stable_training():
