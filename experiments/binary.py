@@ -41,6 +41,7 @@ _GAINED = {
     "evaluation.vacf_lags": 0,
     "evaluation.rdf_deviation": 3.0,
     "contrastive.reference": "",
+    "stable.temperature": 0.0,
     "stable.estimator": "global",
     "stable.deviation_bins": 0,
     "stable.per_bin": 5,

@@ -20,6 +20,7 @@ from experiments.npz_files import section_sizes
 from experiments.problem import Problem, centred
 from experiments.splits import read_row_csv
 from objectives.averages import OBSERVABLES
+from objectives.reweighting import effective_samples, temperature_weights
 
 SECTIONS = {
     "contrastive": "contrastive",
@@ -32,18 +33,25 @@ SECTIONS = {
 
 def reference_trajectory(config: ConfigDict, problem: Problem) -> dict[str, jax.Array]:
     """`{"reference": positions [F, N, 3]}` (Å) where the objective's section names frames, without those that
-    are test frames too; nothing where it holds values, which StABlE reads, or names none.
+    are test frames too; nothing where it holds values, which StABlE reads, or names none. Where StABlE's
+    replicas have another temperature than the data, `reference_weights` [F] too, of the training frames where
+    no others are named.
 
     Raises:
-      ValueError, OSError: frames that can not be read, or are of another system, or test frames alone.
+      ValueError, OSError: frames that can not be read, or are of another system, or test frames alone; for
+        weights, frames without energies.
     """
     section = SECTIONS.get(config.objective, "")
     source = config.get(section, {}).get("reference", "")
-    if not source or (section == "stable" and holds_values(source)):
+    temperature = config.stable.temperature if section == "stable" else 0.0
+    elsewhere = temperature not in (0.0, config.dataset.temperature)
+    if section == "stable" and source and holds_values(source):
         return {}
+    if not source:
+        return _weighted(problem.splits.train, problem, config, temperature) if elsewhere else {}
     setting = f"{section}.reference"
     try:
-        frames = reference_frames(source, config.dataset)
+        frames = reference_frames(source, config.dataset, labelled=elsewhere)
     except (ValueError, OSError) as error:
         raise ValueError(f"{setting}: {error}") from error
     if not np.array_equal(frames.numbers, problem.system.numbers):
@@ -58,7 +66,20 @@ def reference_trajectory(config: ConfigDict, problem: Problem) -> dict[str, jax.
         LOG.info("%s: %d of %d frames are test frames and left out", setting, tested.sum(), len(tested))
     if tested.all():
         raise ValueError(f"{setting}: {source} has no frames but test frames")
-    return {"reference": centred(frames.positions[~tested], problem.system)}
+    frames = frames.take(np.flatnonzero(~tested))
+    if elsewhere:
+        return _weighted(frames, problem, config, temperature)
+    return {"reference": centred(frames.positions, problem.system)}
+
+
+def _weighted(
+    frames: Frames, problem: Problem, config: ConfigDict, temperature: float
+) -> dict[str, jax.Array]:
+    sampled = config.dataset.temperature
+    weights = temperature_weights(frames.energies, sampled, temperature)
+    numbers = (len(frames.energies), sampled, float(effective_samples(weights)), temperature)
+    LOG.info("targets: %d frames at %g K are worth %.0f at %g K", *numbers)
+    return {"reference": centred(frames.positions, problem.system), "reference_weights": weights}
 
 
 def holds_values(source: str) -> bool:
@@ -69,13 +90,14 @@ def holds_values(source: str) -> bool:
         return bool(set(file.files) & set(OBSERVABLES))
 
 
-def reference_frames(source: str, config: ConfigDict) -> Frames:
+def reference_frames(source: str, config: ConfigDict, labelled: bool = False) -> Frames:
     """A reference trajectory: the training frames of a known set (all, of its own split where it has one), or
-    a file. What ASE reads needs no labels; whatever it has of them is not for use.
+    a file. What ASE reads needs no labels; whatever it has of them is not for use, unless `labelled`.
 
     Args:
       source: a known name, or a path.
       config: of the data set, whose settings of reading hold for this file too.
+      labelled: energies and forces are wanted; those of the data set itself are the labels it trains on.
 
     Raises:
       ValueError, OSError: as `read_frames` and `locate`.
@@ -83,8 +105,8 @@ def reference_frames(source: str, config: ConfigDict) -> Frames:
     located = locate(source) if is_known(source) else Located(Path(source))
     settings = reading_settings(config)
     if is_known(source):
-        settings |= {"group": "", "labels": ""}
-    frames = read_frames(located.path, **settings, labelled=False)
+        settings |= {"group": "", "labels": config.labels if source == config.name else ""}
+    frames = read_frames(located.path, **settings, labelled=labelled)
     if sizes := section_sizes(located.path):
         return frames.take(np.arange(sizes[0]))
     if located.train_indices:

@@ -1,6 +1,6 @@
 """Objectives: losses as pure functions, and the names they go by on the command line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -61,17 +61,19 @@ def _crmse(
     )
 
 
-def _stable(
-    potential: Potential, system: System, config: Any, reference: ArrayLike | None = None
-) -> Objective:
+def _stable(potential: Potential, system: System, config: Any, **data: ArrayLike) -> Objective:
+    system = _of_replicas(system, config)
     sampler = make_sampler(config.stable.sampler, potential, system, config)
-    return _stable_with(potential, system, config, sampler, reference)
+    return _stable_with(potential, system, config, sampler, data)
 
 
-def _stable_compat(
-    potential: Potential, system: System, config: Any, reference: ArrayLike | None = None
-) -> Objective:
-    own = config.stable_compat
+def _of_replicas(system: System, config: Any) -> System:
+    return system._replace(temperature=config.stable.temperature or system.temperature)
+
+
+def _stable_compat(potential: Potential, system: System, config: Any, **data: ArrayLike) -> Objective:
+    own, data_temperature = config.stable_compat, system.temperature
+    system = _of_replicas(system, config)
     sampler = published_sampler(
         potential,
         system,
@@ -80,14 +82,14 @@ def _stable_compat(
         maxwell_speeds=own.maxwell_speeds,
         all_degrees_of_freedom=own.all_degrees_of_freedom,
     )
-    if own.target_shift and config.stable.reference:
+    if own.target_shift and (config.stable.reference or system.temperature != data_temperature):
         raise ValueError(
             "stable_compat.target_shift is of targets from the training frames; expected 0 beside "
-            "stable.reference"
+            "stable.reference or stable.temperature"
         )
     thermal = KB * system.temperature
     return _stable_with(
-        *(potential, system, config, sampler, reference),
+        *(potential, system, config, sampler, data),
         references={"distances": shifted_distances(own.target_shift)},
         gradient_factor=ESTIMATOR_BETA * thermal if own.drop_temperature else 1.0,
         cross_fitted=False,
@@ -102,19 +104,19 @@ def _stable_with(
     system: System,
     config: Any,
     sampler: Sampler,
-    reference: ArrayLike | None,
+    data: Mapping[str, ArrayLike],
     **changes: Any,
 ) -> Objective:
     settings = dict(config.stable)
-    del settings["sampler"]
+    del settings["sampler"], settings["temperature"]
     thresholds = (settings.pop("bond_deviation"), settings.pop("minimum_distance"))
     path = settings.pop("reference")
     estimator = lookup(ESTIMATORS, settings.pop("estimator"), "stable.estimator")
     neighbourhoods = estimator(system, settings.pop("deviation_bins"), settings.pop("per_bin"))
     observables = make_observables(settings.pop("observables"), system, neighbourhoods)
-    if reference is not None:
-        frames = jnp.asarray(reference)
-        targets = {name: mean_observable(g, frames) for name, (_, g) in observables.items()}
+    if data:
+        frames, weights = jnp.asarray(data["reference"]), data.get("reference_weights")
+        targets = {name: mean_observable(g, frames, weights) for name, (_, g) in observables.items()}
     else:
         targets = _targets(path) if path else None
     return stable(
@@ -167,7 +169,8 @@ def make_objective(
       potential, system: what is trained.
       config: the experiment's whole configuration.
       **data: what the builder takes besides: `reference`, frames [F, N, 3] (Å) of the distribution, whose
-        means are StABlE's targets, and over which the contrastive term's first mean runs.
+        means are StABlE's targets, and over which the contrastive term's first mean runs; for StABlE
+        `reference_weights` [F] of these means, which sum to 1, where replicas have another temperature.
 
     Raises:
       ValueError: unknown name.

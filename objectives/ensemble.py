@@ -134,10 +134,17 @@ def effective_fraction(potential: Potential, beta: float, params: Params, ensemb
     return jnp.where(jnp.any(usable), effective_samples(weights) / jnp.maximum(jnp.sum(valid), 1), 0.0)
 
 
-def mean_observable(observable: Observable, positions: Array) -> Array:
-    """⟨g⟩ over frames [F, n, 3] (Å), and over neighbourhoods where there are such -> [K]."""
+def mean_observable(observable: Observable, positions: Array, weights: ArrayLike | None = None) -> Array:
+    """⟨g⟩ over frames [F, n, 3] (Å), and over neighbourhoods where there are such -> [K].
+
+    Args:
+      observable: g.
+      positions: of the frames.
+      weights: [F], which sum to 1; equal without.
+    """
     values = jax.lax.map(observable, positions, batch_size=min(_BATCH, len(positions)))
-    return jnp.mean(values.reshape(-1, values.shape[-1]), axis=0)
+    of_frames = jnp.mean(values.reshape(len(positions), -1, values.shape[-1]), axis=1)
+    return jnp.average(of_frames, axis=0, weights=None if weights is None else jnp.asarray(weights))
 
 
 def check_targets(

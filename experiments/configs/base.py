@@ -101,6 +101,9 @@ def get_config() -> ConfigDict:
     config.contrastive.reference = ""
 
     config.stable = ConfigDict()
+    # K, of the replicas; 0: the data set's. At another, targets are means over the reference or training
+    # frames with their energies' Boltzmann weights for it (A.9).
+    config.stable.temperature = 0.0
     config.stable.sampler = "nose_hoover"  # nose_hoover | baoab
     config.stable.n_replicas = 64
     config.stable.n_steps = 2000  # t, of a window

@@ -10,10 +10,12 @@ from numpy.testing import assert_allclose
 from experiments import known_datasets
 from experiments.datasets import load_splits
 from experiments.problem import make_problem
+from experiments.reference_statistics import reference_distributions
 from experiments.reference_trajectories import reference_frames, reference_trajectory
 from experiments.train import prepare
 from objectives import make_objective
 from objectives.observables import bond_lengths
+from objectives.reweighting import effective_samples
 from tests.experiments.small_problem import small
 
 
@@ -125,6 +127,68 @@ def test_frames_of_other_systems_are_refused(tmp_path):
             reference_trajectory(config_for(path), problem)
     ignoring = config_for(tmp_path / "box.extxyz", **{"dataset.ignore_cell": True})
     assert reference_trajectory(ignoring, problem)["reference"].shape == frames.shape
+
+
+def test_means_at_another_temperature_are_boltzmann_weighted(tmp_path):
+    problem = make_problem(small())
+    validation = problem.splits.validation
+    frames, energies = validation.positions[:7], np.linspace(-0.2, 0.1, 7)
+    arrays = {"z": problem.system.numbers, "E": energies - 4000.0, "F": np.zeros_like(frames)}
+    np.savez(tmp_path / "frames.npz", R=frames, e_unit="eV", **arrays)
+    at_700 = {"stable.temperature": 700.0, "dataset.energy_unit": "eV"}
+    weights = np.exp(-energies * (1 / 700 - 1 / 500) / 8.617333e-5)  # of two Boltzmann factors
+    lengths = np.asarray(bond_lengths(frames, problem.system.bonds))
+    expected = weights @ lengths / weights.sum()
+    assert np.abs(expected - lengths.mean(axis=0)).max() > 1e-3
+    found = targets(config_for(tmp_path / "frames.npz", **at_700))[0]
+    assert_allclose(found, expected, rtol=1e-5)
+    assert_allclose(
+        targets(config_for(tmp_path / "frames.npz", **at_700 | {"stable.temperature": 500.0}))[0],
+        lengths.mean(axis=0),
+        rtol=1e-5,
+    )
+    write(tmp_path / "bare.extxyz", problem.system.numbers, frames)
+    with pytest.raises(ValueError, match=r"stable\.reference: .*bare\.extxyz.*energ"):
+        prepare(config_for(tmp_path / "bare.extxyz", **at_700))
+
+
+def test_weighted_training_frames_have_the_spread_of_the_other_temperature():
+    # 1,000 frames sampled at 500 K against the package's own chains at 700 K.
+    large = {"dataset.train": 1000, "stable.temperature": 700.0}
+    problem = make_problem(small(**large))
+    data = reference_trajectory(config_for("", **large), problem)
+    assert data["reference"].shape == (1000, *problem.train.positions.shape[1:])
+    weights, energies = np.asarray(data["reference_weights"], float), problem.splits.train.energies
+    mean = weights @ energies
+    spread = np.sqrt(weights @ (energies - mean) ** 2)
+    hotter = reference_distributions(small(**{"evaluation.temperature": 700.0}), problem)
+    true_mean, true_spread = hotter.energy_mean[0], hotter.energy_quantiles.std()
+    effective = float(effective_samples(weights))
+    assert 200 < effective < 600
+    assert mean == pytest.approx(true_mean, abs=4 * true_spread / np.sqrt(effective))
+    assert spread == pytest.approx(true_spread, rel=4 / np.sqrt(2 * effective))
+    assert true_mean - energies.mean() > 0.1 and true_spread > 1.2 * energies.std()
+
+
+def test_replicas_and_estimator_are_at_the_temperature_asked_for():
+    # As of a system at that temperature, with these frames and weights.
+    problem = make_problem(small())
+    config = config_for("", **{"stable.temperature": 650.0, "stable.n_steps": 50})
+    data = reference_trajectory(config, problem)
+    hot = problem.system._replace(temperature=650.0)
+    found = []
+    for system, config_of in ((problem.system, config), (hot, config_for("", **{"stable.n_steps": 50}))):
+        objective = make_objective("stable", problem.potential, system, config_of, **data)
+        params = problem.potential.init(jax.random.PRNGKey(0))
+        state = objective.init(jax.random.key(0), params, problem.train)
+        samples, _ = objective.sample(params, state)
+        samples = samples._replace(phase=samples.phase * 0 + 1)  # of learning
+        loss = jax.value_and_grad(objective.loss, has_aux=True)
+        found.append(jax.tree.leaves(loss(params, problem.train, samples)))
+    jax.tree.map(assert_allclose, *found)
+    momentum = make_objective("stable", problem.potential, problem.system, config_for(""), **data)
+    cold = momentum.init(jax.random.key(0), params, problem.train).replicas.momentum
+    assert_allclose(state.replicas.momentum, cold * np.sqrt(650 / 500), rtol=1e-4, atol=1e-6)
 
 
 def test_nothing_is_read_for_other_objectives(tmp_path):
