@@ -83,11 +83,7 @@ _STABLE = {
     "training.checkpoint_every": 10,
 }
 _HOTTER = {"evaluation.temperature": 700.0, "evaluation.n_steps": 100_000}
-_COLDER = {"evaluation.temperature": 350.0}
 _BY_ULA = {"evaluation.sampler": "ula", "evaluation.n_steps": 50_000, "evaluation.record_every": 50}
-# The paper's: that of training, a lower and a higher one.
-_AT_THREE_TEMPERATURES = {"eval": {}, "eval_350": _COLDER, "eval_700": _HOTTER}
-
 STUDIES = {
     "gfn2": Study(
         ethanol.get_config(),
@@ -122,8 +118,8 @@ STUDIES = {
     "unstable_ethanol": Study(
         unstable_ethanol.get_config(),
         {
-            "mse": Variant("", {}, _AT_THREE_TEMPERATURES),
-            "stable": Variant("mse", _STABLE, _AT_THREE_TEMPERATURES),
+            "mse": Variant("", {}, {"eval": {}, "eval_700": _HOTTER}),
+            "stable": Variant("mse", _STABLE, {"eval": {}, "eval_700": _HOTTER}),
         },
     ),
 }
