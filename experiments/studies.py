@@ -74,6 +74,8 @@ _UNLABELLED_RMD17 = {
     "contrastive.reference": "rmd17_ethanol_01",
     "crmse.weight": 0.008,
     "post_training.n_updates": 800,
+    "training.log_every": 100,
+    "training.checkpoint_every": 500,
 }
 _LONG = {200: {"pre_training.n_updates": 24_000}}
 _STABLE = {
