@@ -63,8 +63,10 @@ def main() -> None:
         beside = dict(zip(BESIDE.value, names, strict=True))
         others = [other_run(folder, name, OUTPUT.value, config) for folder, name in beside.items()]
         problem = prepare_evaluation(config, workdir)
-        for run in others:
-            check_reference(run, reference_distributions(config, problem))
+        if others:
+            reference = reference_distributions(config, problem)
+            for run in others:
+                check_reference(run, reference)
         params = load_params(workdir, problem)
     binary.log_provenance(config.evaluation.seed)
     bar = tqdm(total=config.evaluation.n_steps, unit="step", unit_scale=True, desc=str(workdir))

@@ -72,12 +72,9 @@ _MANY_GFN2 = {"crmse.weight": 0.0002, "contrastive.fallen_weight": 10.0}
 # Labels for few of the frames, the distribution from all of them: a larger weight can be afforded again.
 _UNLABELLED_RMD17 = {
     "contrastive.reference": "rmd17_ethanol_01",
-    "crmse.weight": 0.008,
+    "crmse.weight": 0.007,
     "post_training.n_updates": 800,
-    "training.log_every": 100,
-    "training.checkpoint_every": 500,
 }
-_LONG = {200: {"pre_training.n_updates": 24_000}}
 _STABLE = {
     "objective": "stable",
     "mse.energy_weight": 1.0,
@@ -105,13 +102,8 @@ STUDIES = {
         {
             "mse": Variant("", {}, {"eval": {}, "eval_ula": _BY_ULA}),
             "crmse": Variant("mse", _CRMSE, {"eval": {}, "eval_ula": _BY_ULA}, {200: _FEW_RMD17}),
-            "mse_long": Variant("", {}, {}, _LONG, only=(200,)),
             "crmse_unlabelled": Variant(
-                "mse_long",
-                {**_CRMSE, **_UNLABELLED_RMD17},
-                {"eval": {}, "eval_ula": _BY_ULA},
-                _LONG,
-                only=(200,),
+                "mse", {**_CRMSE, **_UNLABELLED_RMD17}, {"eval": {}, "eval_ula": _BY_ULA}, only=(200,)
             ),
             "crmse_paper": Variant("mse", _PAPER, {"eval": {}, "eval_ula": _BY_ULA}),
         },
