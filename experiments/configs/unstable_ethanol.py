@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     # By then the plateaus have brought the rate to nothing; who still breaks starts again from data.
     config.stable.max_learning_windows = 25
     config.stable.n_cycles = 20
-    config.post_training.n_updates = 200  # windows, of simulation and of learning
+    config.post_training.n_updates = 400  # windows, of simulation and of learning
     config.post_training.initial = 1e-4
     config.post_training.final = 1e-4
     config.post_training.clip_norm = 1.0
