@@ -167,6 +167,30 @@ def test_a_full_list_gives_nan_and_says_so_and_more_room_mends_it():
     assert np.isnan(batch[0][0]) and np.isfinite(batch[0][1]) and np.isfinite(batch[1][1]).all()
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_training_does_not_see_empty_places(name):
+    # The slope of force errors has second derivatives, of which a place without a neighbour could make NaN.
+    numbers, positions = liquid(CELLS["triclinic"])
+    slopes = []
+    with jax.enable_x64(True):
+        system = make_system(numbers, positions, 300.0, cell=CELLS["triclinic"])
+        potential = POTENTIALS[name](system, **SMALL[name])
+        params = in_double(potential.init(jax.random.key(0)))
+        atoms = Atoms(numbers, positions, cell=CELLS["triclinic"], pbc=True)
+        most = np.bincount(neighbor_list("i", atoms, CUTOFF)).max()
+
+        def error(params):
+            energy, forces = energy_and_forces(potential)(params, jnp.asarray(positions))
+            return energy**2 + jnp.sum(forces**2)
+
+        for room in (most, len(numbers) - 1):
+            slope = jax.jit(jax.grad(error))(with_room(params, int(room)))
+            slopes.append({key: value for key, value in slope.items() if key != SLOTS})
+    assert most < len(numbers) - 1
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-8, atol=1e-9), *slopes)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slopes[0])) > 1e-3
+
+
 def test_room_is_made_in_every_tree_that_holds_params():
     numbers, positions = liquid(CELLS["orthorhombic"])
     potential = schnet(make_system(numbers, positions, 300.0, cell=CELLS["orthorhombic"]), **SMALL["schnet"])
