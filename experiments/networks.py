@@ -2,23 +2,24 @@
 
 python -m experiments.networks --config=experiments/configs/rmd17_ethanol.py --minutes=10 --workdir=W
 
-The number of updates that fill the time is measured once a network and kept in its folder under W, so that
-an interrupted run goes on as it began. The rate falls along a cosine to its end.
+How many updates fill the time is measured once a network and kept in its folder under W, so that an
+interrupted run goes on as it began. The rate falls along a cosine to its end.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments import binary
+from experiments.configs import base
 from experiments.evaluate import load_params
 from experiments.evaluation import test_errors
 from experiments.problem import Problem
@@ -33,22 +34,24 @@ from potentials.units import KCAL_PER_MOL
 CONFIG = config_flags.DEFINE_config_file("config", allow_override=True)
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder for the runs, one each.", allow_override=True)
 OUTPUT = flags.DEFINE_string("output", "", "JSON file for the table.", allow_override=True)
-MINUTES = flags.DEFINE_float("minutes", 10.0, "Of training, compilation apart.", lower_bound=0.0)
+MINUTES = flags.DEFINE_float("minutes", 10.0, "Of updates; compilation and validation come on top.")
 NETWORKS = flags.DEFINE_list("networks", list(POTENTIALS), "Which networks.")
 
+_BUDGET = "budget.json"
 _LOG_EVERY = 20
+_MEASURED_CALLS, _MEASURED_SECONDS = 3, 3.0
 _RECIPES: dict[str, dict[str, Any]] = {
-    "schnet": {"training.batch_size": 20, "pre_training.initial": 2e-3},
+    "schnet": {"training.batch_size": 20},
     "nequip": {"training.batch_size": 5, "pre_training.initial": 5e-3},
     "mace": {"training.batch_size": 5, "pre_training.initial": 5e-3},
     "gemnet_t": {"training.batch_size": 5, "pre_training.initial": 1e-3},
 }
-"""Settings of a network that the configuration does not know: small batches where a frame costs much."""
+"""What a network wants where the configuration has the base's value: small batches where frames are dear."""
 
 
 class Row(NamedTuple):
-    """Attributes: network; its parameters; frames, of training; updates made; seconds that they took;
-    errors on the test frames with standard errors over blocks of frames, meV and meV/Å."""
+    """Attributes: network; its parameters; frames, of training; updates made; seconds that they take, as
+    measured before; errors on the test frames with standard errors over blocks of frames, meV and meV/Å."""
 
     network: str
     parameters: int
@@ -68,12 +71,12 @@ def main() -> None:
             lookup(POTENTIALS, name, "network")
         if not WORKDIR.value:
             raise ValueError("--workdir is not set; expected a folder for the runs")
-        if not MINUTES.value:
-            raise ValueError("--minutes is 0; expected a time")
-        configs = {name: network_config(CONFIG.value, name) for name in NETWORKS.value}
-        for config in configs.values():
-            prepare(config)
-    rows = [run(config, 60 * MINUTES.value, Path(WORKDIR.value) / name) for name, config in configs.items()]
+        if not MINUTES.value > 0:
+            raise ValueError(f"--minutes is {MINUTES.value:g}; expected a positive number")
+        configs = [network_config(CONFIG.value, name) for name in NETWORKS.value]
+        prepared = [(config, *prepare(config)) for config in configs]
+    seconds, root = 60 * MINUTES.value, Path(WORKDIR.value)
+    rows = [run(*each, seconds, root / each[0].potential) for each in prepared]
     print(as_table(rows))
     if OUTPUT.value:
         record = {
@@ -90,39 +93,48 @@ def network_config(config: ConfigDict, name: str) -> ConfigDict:
     """A copy of the configuration for one network, by energies and forces alone."""
     copy = config.copy_and_resolve_references().lock()
     copy.update_from_flattened_dict({"potential": name, "objective": "mse", "init_from": "", "weights": ""})
-    copy.update_from_flattened_dict(_RECIPES.get(name, {}))
-    copy.training.log_every = _LOG_EVERY
+    for key, value in _RECIPES.get(name, {}).items():
+        section, field = key.split(".")
+        if copy[section][field] == base.get_config()[section][field]:
+            copy[section][field] = value
+    copy.training.log_every = copy.training.checkpoint_every = _LOG_EVERY
+    copy.pre_training.n_updates = _LOG_EVERY  # until the rate is known
     return copy
 
 
-def run(config: ConfigDict, seconds: float, workdir: Path) -> Row:
-    """One network's row; trains it as far as that is not done."""
-    with binary.reading_input():
-        problem, objective = prepare(config)
-        if (workdir / "config.json").exists():
-            n_updates = binary.read_config(workdir).pre_training.n_updates
-        else:
-            n_updates = updates_within(seconds, config, problem, objective)
+def run(config: ConfigDict, problem: Problem, objective: Objective, seconds: float, workdir: Path) -> Row:
+    """One network's row; trains it as far as that is not done.
+
+    Raises:
+      InputError: the folder holds a run of another time or configuration.
+    """
+    path = workdir / _BUDGET
+    if not path.exists():
+        budget = {"seconds": seconds, "each": seconds_per_update(config, problem, objective)}
+        workdir.mkdir(parents=True, exist_ok=True)
+        binary.write_atomically(path, json.dumps(budget) + "\n")
+    budget = json.loads(path.read_text())
+    if budget["seconds"] != seconds:
+        raise binary.InputError(f"{workdir} holds a run of {budget['seconds']:g} s; expected {seconds:g} s")
+    n_updates = max(round(seconds / budget["each"] / _LOG_EVERY), 1) * _LOG_EVERY
     config.pre_training.n_updates = n_updates
     config.training.checkpoint_every = _LOG_EVERY * max(n_updates // (10 * _LOG_EVERY), 1)
     workdir = binary.claim_workdir(str(workdir), config)
     train(config, problem, objective, workdir)
     params = load_params(workdir, problem)
     errors = {key: value for key, value in test_errors(problem, params).items() if key in Row._fields}
-    with (workdir / "train_log.csv").open() as file:
-        *_, last = csv.DictReader(file)
     return Row(
         network=config.potential,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
         frames=len(problem.train.energies),
         updates=n_updates,
-        seconds=n_updates * float(last["seconds"]),
+        seconds=n_updates * budget["each"],
         **errors,
     )
 
 
-def updates_within(seconds: float, config: ConfigDict, problem: Problem, objective: Objective) -> int:
-    """How many updates fill the time, by the second of two jitted calls; whole calls."""
+def seconds_per_update(config: ConfigDict, problem: Problem, objective: Objective) -> float:
+    """Median over jitted calls after the first."""
     section = config.pre_training
     update = make_update(
         objective,
@@ -132,12 +144,13 @@ def updates_within(seconds: float, config: ConfigDict, problem: Problem, objecti
         n_updates=_LOG_EVERY,
     )
     state = start(jax.random.PRNGKey(0), *starting_weights(config, problem), objective, problem.train)
-    state, *_ = update(state, problem.train)
-    jax.block_until_ready(state)
-    began = time.perf_counter()
-    jax.block_until_ready(update(state, problem.train))
-    each = (time.perf_counter() - began) / _LOG_EVERY
-    return max(round(seconds / each / _LOG_EVERY), 1) * _LOG_EVERY
+    state = jax.block_until_ready(update(state, problem.train)[0])
+    calls: list[float] = []
+    while len(calls) < _MEASURED_CALLS or sum(calls) < _MEASURED_SECONDS:
+        began = time.perf_counter()
+        state = jax.block_until_ready(update(state, problem.train)[0])
+        calls.append(time.perf_counter() - began)
+    return float(np.median(calls)) / _LOG_EVERY
 
 
 def as_table(rows: list[Row]) -> str:

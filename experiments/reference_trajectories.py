@@ -67,9 +67,11 @@ def reference_trajectory(config: ConfigDict, problem: Problem) -> dict[str, jax.
     if tested.all():
         raise ValueError(f"{setting}: {source} has no frames but test frames")
     frames = frames.take(np.flatnonzero(~tested))
-    if elsewhere:
-        return _weighted(frames, problem, config, temperature)
-    return {"reference": centred(frames.positions, problem.system)}
+    if not elsewhere:
+        return {"reference": centred(frames.positions, problem.system)}
+    if not np.isfinite(frames.energies).all():
+        raise ValueError(f"{setting}: {source} has energies that are not finite, which its weights need")
+    return _weighted(frames, problem, config, temperature)
 
 
 def _weighted(
@@ -77,8 +79,8 @@ def _weighted(
 ) -> dict[str, jax.Array]:
     sampled = config.dataset.temperature
     weights = temperature_weights(frames.energies, sampled, temperature)
-    numbers = (len(frames.energies), sampled, float(effective_samples(weights)), temperature)
-    LOG.info("targets: %d frames at %g K are worth %.0f at %g K", *numbers)
+    found = (len(weights), sampled, temperature, effective_samples(weights), 1 / np.sum(np.square(weights)))
+    LOG.info("targets: of %d frames at %g K at %g K are left %.0f by entropy, %.0f by variance", *found)
     return {"reference": centred(frames.positions, problem.system), "reference_weights": weights}
 
 
@@ -96,16 +98,17 @@ def reference_frames(source: str, config: ConfigDict, labelled: bool = False) ->
 
     Args:
       source: a known name, or a path.
-      config: of the data set, whose settings of reading hold for this file too.
-      labelled: energies and forces are wanted; those of the data set itself are the labels it trains on.
+      config: of the data set. Its units, group and cell hold for a file too; `labels` for rMD17's sets.
+      labelled: energies and forces are wanted.
 
     Raises:
       ValueError, OSError: as `read_frames` and `locate`.
     """
     located = locate(source) if is_known(source) else Located(Path(source))
-    settings = reading_settings(config)
     if is_known(source):
-        settings |= {"group": "", "labels": config.labels if source == config.name else ""}
+        settings = {"labels": config.labels if source.startswith("rmd17_") else ""}
+    else:
+        settings = reading_settings(config)
     frames = read_frames(located.path, **settings, labelled=labelled)
     if sizes := section_sizes(located.path):
         return frames.take(np.arange(sizes[0]))

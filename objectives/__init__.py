@@ -1,6 +1,6 @@
 """Objectives: losses as pure functions, and the names they go by on the command line."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -61,35 +61,41 @@ def _crmse(
     )
 
 
-def _stable(potential: Potential, system: System, config: Any, **data: ArrayLike) -> Objective:
-    system = _of_replicas(system, config)
-    sampler = make_sampler(config.stable.sampler, potential, system, config)
-    return _stable_with(potential, system, config, sampler, data)
+def _stable(
+    potential: Potential,
+    system: System,
+    config: Any,
+    reference: ArrayLike | None = None,
+    reference_weights: ArrayLike | None = None,
+) -> Objective:
+    sampler = make_sampler(config.stable.sampler, potential, _replicas(system, config), config)
+    return _stable_with(potential, system, config, sampler, reference, reference_weights)
 
 
-def _of_replicas(system: System, config: Any) -> System:
-    return system._replace(temperature=config.stable.temperature or system.temperature)
-
-
-def _stable_compat(potential: Potential, system: System, config: Any, **data: ArrayLike) -> Objective:
-    own, data_temperature = config.stable_compat, system.temperature
-    system = _of_replicas(system, config)
+def _stable_compat(
+    potential: Potential,
+    system: System,
+    config: Any,
+    reference: ArrayLike | None = None,
+    reference_weights: ArrayLike | None = None,
+) -> Objective:
+    own, replicas = config.stable_compat, _replicas(system, config)
     sampler = published_sampler(
         potential,
-        system,
+        replicas,
         timestep=config.nose_hoover.timestep,
         relaxation=own.relaxation,
         maxwell_speeds=own.maxwell_speeds,
         all_degrees_of_freedom=own.all_degrees_of_freedom,
     )
-    if own.target_shift and (config.stable.reference or system.temperature != data_temperature):
+    if own.target_shift and (config.stable.reference or replicas.temperature != system.temperature):
         raise ValueError(
             "stable_compat.target_shift is of targets from the training frames; expected 0 beside "
             "stable.reference or stable.temperature"
         )
-    thermal = KB * system.temperature
+    thermal = KB * replicas.temperature
     return _stable_with(
-        *(potential, system, config, sampler, data),
+        *(potential, system, config, sampler, reference, reference_weights),
         references={"distances": shifted_distances(own.target_shift)},
         gradient_factor=ESTIMATOR_BETA * thermal if own.drop_temperature else 1.0,
         cross_fitted=False,
@@ -99,26 +105,39 @@ def _stable_compat(potential: Potential, system: System, config: Any, **data: Ar
     )
 
 
+def _replicas(system: System, config: Any) -> System:
+    """The system at the replicas' temperature."""
+    return system._replace(temperature=config.stable.temperature or system.temperature)
+
+
 def _stable_with(
     potential: Potential,
     system: System,
     config: Any,
     sampler: Sampler,
-    data: Mapping[str, ArrayLike],
+    reference: ArrayLike | None,
+    reference_weights: ArrayLike | None,
     **changes: Any,
 ) -> Objective:
-    settings = dict(config.stable)
+    settings, replicas = dict(config.stable), _replicas(system, config)
     del settings["sampler"], settings["temperature"]
     thresholds = (settings.pop("bond_deviation"), settings.pop("minimum_distance"))
     path = settings.pop("reference")
     estimator = lookup(ESTIMATORS, settings.pop("estimator"), "stable.estimator")
     neighbourhoods = estimator(system, settings.pop("deviation_bins"), settings.pop("per_bin"))
     observables = make_observables(settings.pop("observables"), system, neighbourhoods)
-    if data:
-        frames, weights = jnp.asarray(data["reference"]), data.get("reference_weights")
-        targets = {name: mean_observable(g, frames, weights) for name, (_, g) in observables.items()}
-    else:
-        targets = _targets(path) if path else None
+    targets = _values(path) if path and reference is None else {}
+    if reference is not None:
+        frames = jnp.asarray(reference)
+        targets = {
+            name: mean_observable(g, frames, reference_weights) for name, (_, g) in observables.items()
+        }
+    unknown = observables.keys() - targets.keys()
+    if replicas.temperature != system.temperature and unknown:
+        raise ValueError(
+            f"stable.temperature is {replicas.temperature:g} K and the training frames are of "
+            f"{system.temperature:g} K: expected a target for '{min(unknown)}' at that temperature"
+        )
     return stable(
         potential,
         sampler,
@@ -126,7 +145,7 @@ def _stable_with(
         observables,
         _mse(potential, system, config),
         system.masses,
-        1.0 / (KB * system.temperature),
+        1.0 / (KB * replicas.temperature),
         targets=targets,
         neighbourhoods=neighbourhoods,
         centred=system.cell is None,
@@ -134,7 +153,7 @@ def _stable_with(
     )
 
 
-def _targets(path: str) -> dict[str, Any]:
+def _values(path: str) -> dict[str, Any]:
     """Arrays by observable name from an npz file."""
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -101,8 +101,8 @@ def get_config() -> ConfigDict:
     config.contrastive.reference = ""
 
     config.stable = ConfigDict()
-    # K, of the replicas; 0: the data set's. At another, targets are means over the reference or training
-    # frames with their energies' Boltzmann weights for it (A.9).
+    # K, of the replicas; 0: the data set's. At another, targets are values for it, or means over the
+    # reference or training frames, sampled at the data set's, with their energies' Boltzmann weights (A.9).
     config.stable.temperature = 0.0
     config.stable.sampler = "nose_hoover"  # nose_hoover | baoab
     config.stable.n_replicas = 64
@@ -146,7 +146,7 @@ def get_config() -> ConfigDict:
     config.stable_compat.reset_fraction = 0.05  # of the stable replicas, before a simulation phase
     config.stable_compat.max_reductions = 2  # of the rate; learning ends at the next; 0: never for it
 
-    # Samplers, by name, at the data set's temperature.
+    # Samplers, by name; at the data set's temperature unless the objective or the evaluation says another.
     config.ula = ConfigDict({"step_size": 4e-4})  # Å²
     config.mala = ConfigDict({"step_size": 3e-4})  # Å², before tuning
     config.baoab = ConfigDict({"timestep": 0.5, "friction": 1.0})  # fs, 1/ps

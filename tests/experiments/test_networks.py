@@ -2,59 +2,83 @@
 
 from __future__ import annotations
 
+import json
+
 import jax
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from experiments import networks
+from experiments.binary import InputError
 from experiments.evaluate import load_params
-from experiments.problem import make_problem
+from experiments.train import prepare
 from tests.experiments.small_problem import small
+
+BUDGET = {"seconds": 6.0, "each": 0.1}  # as if measured
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """A tiny SchNet that had no time: (configuration, folder, row)."""
+    """A tiny SchNet after 60 updates: (what `run` takes before the time, folder, row)."""
     config = networks.network_config(small(), "schnet")
     workdir = tmp_path_factory.mktemp("networks") / "schnet"
-    return config, workdir, networks.run(config, 1e-9, workdir)
+    workdir.mkdir()
+    (workdir / "budget.json").write_text(json.dumps(BUDGET))
+    prepared = (config, *prepare(config))
+    return prepared, workdir, networks.run(*prepared, 6.0, workdir)
 
 
 def test_row_is_of_the_weights_in_the_folder(done):
-    config, workdir, row = done
-    problem = make_problem(config)
-    params, test = load_params(workdir, problem), problem.test
-    potential = problem.potential
+    (_, problem, _), workdir, row = done
+    params, test, potential = load_params(workdir, problem), problem.test, problem.potential
     energies = jax.vmap(potential.energy, (None, 0))(params, test.positions)
     forces = -jax.vmap(jax.grad(potential.energy, 1), (None, 0))(params, test.positions)
     assert_allclose(row.energy_mae_mev, 1000 * np.abs(energies - test.energies).mean(), rtol=1e-4)
     assert_allclose(row.force_mae_mev_per_angstrom, 1000 * np.abs(forces - test.forces).mean(), rtol=1e-4)
     assert row.parameters == sum(leaf.size for leaf in jax.tree.leaves(params))
-    assert (row.network, row.frames, row.updates) == ("schnet", 60, 20)
-    assert row.seconds > 0
+    assert (row.network, row.frames, row.updates) == ("schnet", 60, 60)
+    assert row.seconds == pytest.approx(6.0)
 
 
 def test_what_is_trained_is_not_trained_again(done, monkeypatch):
-    config, workdir, row = done
-    monkeypatch.setattr(networks, "updates_within", lambda *_: pytest.fail("measured again"))
-    again = networks.run(config, 3600.0, workdir)
-    assert again._replace(seconds=row.seconds) == row
+    prepared, workdir, row = done
+    monkeypatch.setattr(networks, "seconds_per_update", lambda *_: pytest.fail("measured again"))
+    log = (workdir / "train_log.csv").read_text()
+    assert networks.run(*prepared, 6.0, workdir) == row
+    assert (workdir / "train_log.csv").read_text() == log
+    with pytest.raises(InputError, match="holds a run of 6 s; expected 60 s"):
+        networks.run(*prepared, 60.0, workdir)
 
 
-def test_more_time_is_more_updates(done):
-    config, *_ = done
-    few, many = (networks.updates_within(s, config, *networks.prepare(config)) for s in (1e-9, 30.0))
-    assert few == 20 and many > 100 and many % 20 == 0
+def test_the_time_of_an_update_is_measured_without_compilation(done, monkeypatch):
+    prepared, *_ = done
+    monkeypatch.setattr(networks, "_MEASURED_SECONDS", 0.1)
+    compiling = []
+    make = networks.make_update
+
+    def made(*arguments, **settings):
+        update = make(*arguments, **settings)
+        compiling.append(update)
+        return update
+
+    monkeypatch.setattr(networks, "make_update", made)
+    each = networks.seconds_per_update(*prepared)
+    assert each > 0
+    (update,) = compiling
+    assert update._cache_size() == 1  # what was timed had been compiled by the first call
 
 
-def test_every_network_gets_its_recipe():
+def test_a_recipe_gives_way_to_the_configuration():
     for name, recipe in networks._RECIPES.items():
-        config = networks.network_config(small(objective="crmse"), name)
+        config = networks.network_config(networks.base.get_config(), name)
         assert (config.potential, config.objective) == (name, "mse")
         for key, value in recipe.items():
             section, field = key.split(".")
             assert config[section][field] == value
+    config = networks.network_config(small(objective="crmse"), "nequip")  # batches of 20
+    assert config.training.batch_size == 20 and config.pre_training.initial == 5e-3
+    assert config.objective == "mse"
 
 
 def test_table_is_in_kcal_per_mol(done):
@@ -62,4 +86,4 @@ def test_table_is_in_kcal_per_mol(done):
         parameters=1234567, seconds=90.0, energy_mae_mev=43.3641, energy_mae_mev_stderr=4.33641
     )
     line = networks.as_table([row]).splitlines()[2]
-    assert line.startswith("| schnet | 1,234,567 | 20 | 1.5 | 1.000 ± 0.100 |")
+    assert line.startswith("| schnet | 1,234,567 | 60 | 1.5 | 1.000 ± 0.100 |")

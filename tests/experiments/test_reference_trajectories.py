@@ -186,9 +186,42 @@ def test_replicas_and_estimator_are_at_the_temperature_asked_for():
         loss = jax.value_and_grad(objective.loss, has_aux=True)
         found.append(jax.tree.leaves(loss(params, problem.train, samples)))
     jax.tree.map(assert_allclose, *found)
-    momentum = make_objective("stable", problem.potential, problem.system, config_for(""), **data)
-    cold = momentum.init(jax.random.key(0), params, problem.train).replicas.momentum
-    assert_allclose(state.replicas.momentum, cold * np.sqrt(650 / 500), rtol=1e-4, atol=1e-6)
+    cold, warm = (
+        make_objective("stable", problem.potential, problem.system, one, **data)
+        .init(jax.random.key(0), params, problem.train)
+        .replicas.momentum
+        for one in (config_for(""), config)
+    )
+    assert_allclose(warm, cold * np.sqrt(650 / 500), rtol=1e-4, atol=1e-6)
+
+
+def test_every_target_is_of_the_replicas_temperature(tmp_path):
+    both = {"stable.temperature": 650.0, "stable.observables.distances": 1.0}
+    np.savez(tmp_path / "values.npz", bond_lengths=np.ones(8))
+    with pytest.raises(ValueError, match=r"650 K .* of 500 K: expected a target for 'distances' at"):
+        prepare(config_for(tmp_path / "values.npz", **both))
+    problem = make_problem(small())
+    with pytest.raises(ValueError, match=r"expected a target for 'bond_lengths' at"):
+        make_objective("stable", problem.potential, problem.system, config_for("", **both))
+    with pytest.raises(ValueError, match=r"target_shift .* expected 0 beside"):
+        prepare(config_for("", objective="stable_compat", **both))
+    prepare(config_for("", objective="stable_compat", **both, **{"stable_compat.target_shift": 0.0}))
+
+
+def test_weights_are_by_the_labels_trained_on(data):
+    config = config_for("rmd17_ethanol", **{"dataset.name": "rmd17_ethanol_01", "dataset.path": ""})
+    # Units are those of a file of the user's own, not of a known set.
+    config.dataset.energy_unit = config.dataset.length_unit = ""
+    for labels, key in (("", "energies"), ("original", "old_energies")):
+        config.dataset.labels = labels
+        own = reference_frames("rmd17_ethanol_01", config.dataset, labelled=True)
+        with np.load(data / "rmd17" / "rmd17_ethanol_train_01.npz") as file:
+            assert_allclose(own.energies, file[key] / 23.060548, rtol=1e-6)
+    mine = config_for("rmd17_ethanol_01", **{"dataset.energy_unit": "hartree", "dataset.length_unit": "bohr"})
+    other = reference_frames("rmd17_ethanol_01", mine.dataset, labelled=True)
+    with np.load(data / "rmd17" / "rmd17_ethanol_train_01.npz") as file:
+        assert_allclose(other.positions, file["coords"])
+        assert_allclose(other.energies, file["energies"] / 23.060548, rtol=1e-6)
 
 
 def test_nothing_is_read_for_other_objectives(tmp_path):
