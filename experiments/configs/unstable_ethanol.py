@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.stable.temperature = 700.0
     config.stable.n_replicas = 32
     config.stable.reference = "rmd17_ethanol_01"
-    config.stable.qm_weight = 100.0
+    config.stable.qm_weight = 30.0
     config.stable.f_max = 0.5
     # By then the plateaus have brought the rate to nothing; who still breaks starts again from data.
     config.stable.max_learning_windows = 25
