@@ -82,6 +82,7 @@ _STABLE = {
     "training.checkpoint_every": 10,
 }
 _HOTTER = {"evaluation.temperature": 700.0, "evaluation.n_steps": 100_000}
+_COLDER = {"evaluation.temperature": 350.0, "evaluation.n_steps": 900_000}
 _BY_ULA = {"evaluation.sampler": "ula", "evaluation.n_steps": 50_000, "evaluation.record_every": 50}
 STUDIES = {
     "gfn2": Study(
@@ -112,8 +113,12 @@ STUDIES = {
     "unstable_ethanol": Study(
         unstable_ethanol.get_config(),
         {
-            "mse": Variant("", {}, {"eval": {}, "eval_700": _HOTTER}),
-            "stable": Variant("mse", _STABLE, {"eval": {}, "eval_700": _HOTTER}),
+            "mse": Variant("", {}, {"eval": {}, "eval_700": _HOTTER, "eval_350": _COLDER}),
+            "stable": Variant("mse", _STABLE, {"eval": {}, "eval_700": _HOTTER, "eval_350": _COLDER}),
+            # Targets weighted to 700 K, where the 1,000 frames are worth 434 by entropy, 206 by variance.
+            "stable_hot": Variant(
+                "mse", {**_STABLE, "stable.temperature": 700.0}, {"eval": {}, "eval_700": _HOTTER}
+            ),
         },
     ),
 }
