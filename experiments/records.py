@@ -27,7 +27,7 @@ COLUMNS = (
     "dihedral_free_energy_rmse_mev",
 )
 
-_RECORD = re.compile(r"(?P<name>.+)_(?P<frames>\d+)_(?P<seed>\d+)(_(?P<output>\w+))?\.json")
+_RECORD = re.compile(r"(?P<name>.+?)_(?P<frames>\d+)_(?P<seed>\d+)(_(?P<output>\w+))?\.json")
 
 
 def record_name(name: str, n_frames: int, seed: int, output: str) -> str:

@@ -120,6 +120,12 @@ def test_seeds_of_different_configurations_are_not_averaged(tmp_path):
         summarise(tmp_path)
 
 
+def test_an_evaluation_may_be_called_by_a_number(tmp_path):
+    for name in ("mse_paper_100_1.json", "mse_paper_100_1_700.json"):
+        (tmp_path / name).write_text(json.dumps({"config": {}, "metrics": {"energy_mae_mev": 1.0}}))
+    assert list(summarise(tmp_path)) == ["mse_paper, 100 frames", "mse_paper (700), 100 frames"]
+
+
 def test_variants_for_some_sizes():
     study, names = STUDIES["rmd17_ethanol"], ["mse", "crmse_unlabelled"]
     assert fitting(study, names, 200) == names
