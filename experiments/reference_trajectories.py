@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.binary import LOG
+from experiments.binary import LOG, write_atomically
 from experiments.datasets import reading_settings
 from experiments.frame_checks import are_shared
 from experiments.frame_files import read_frames
@@ -29,6 +30,8 @@ SECTIONS = {
     "stable_compat": "stable",
 }
 """Objective -> section of the configuration whose `reference` it takes."""
+DIGEST = "reference.sha256"
+"""File of a workdir with the digest of the file that the reference was read from."""
 
 
 def reference_trajectory(config: ConfigDict, problem: Problem) -> dict[str, jax.Array]:
@@ -90,6 +93,27 @@ def holds_values(source: str) -> bool:
         return False
     with np.load(source, allow_pickle=False) as file:
         return bool(set(file.files) & set(OBSERVABLES))
+
+
+def keep_reference(workdir: Path, config: ConfigDict) -> None:
+    """Notes the digest of the objective's reference in a workdir, where it names one, or compares it with
+    that noted when the run began.
+
+    Raises:
+      ValueError: the file has changed since.
+    """
+    section = SECTIONS.get(config.objective, "")
+    source = config.get(section, {}).get("reference", "")
+    if not source:
+        return
+    located = locate(source) if is_known(source) else Located(Path(source))
+    with open(located.path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    path = workdir / DIGEST
+    if not path.exists():
+        write_atomically(path, f"{digest}\n")
+    elif path.read_text().strip() != digest:
+        raise ValueError(f"{section}.reference: {located.path} has changed since the run in {workdir} began")
 
 
 def reference_frames(source: str, config: ConfigDict, labelled: bool = False) -> Frames:

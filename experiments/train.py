@@ -26,7 +26,7 @@ from experiments.limits import check_limits
 from experiments.locks import sole_writer
 from experiments.logs import NegativesLog, TrainingLog
 from experiments.problem import DIGEST, Problem, check_data, data_digest, in_pieces, make_problem
-from experiments.reference_trajectories import reference_trajectory
+from experiments.reference_trajectories import keep_reference, reference_trajectory
 from experiments.starting_points import check_parent, data_room, starting_weights, with_data
 from experiments.training import (
     OPTIMISERS,
@@ -146,6 +146,7 @@ def _train(
     binary.log_provenance(config.seed)
     with binary.reading_input():
         check_data(workdir, problem)
+        keep_reference(workdir, config)
     if not (workdir / DIGEST).exists():
         binary.write_atomically(workdir / DIGEST, f"{data_digest(problem)}\n")
     settings = config.training

@@ -7,12 +7,12 @@ import pytest
 from ase import Atoms
 from numpy.testing import assert_allclose
 
-from experiments import known_datasets
+from experiments import binary, known_datasets
 from experiments.datasets import load_splits
 from experiments.problem import make_problem
 from experiments.reference_statistics import reference_distributions
-from experiments.reference_trajectories import reference_frames, reference_trajectory
-from experiments.train import prepare
+from experiments.reference_trajectories import keep_reference, reference_frames, reference_trajectory
+from experiments.train import prepare, train
 from objectives import make_objective
 from objectives.observables import bond_lengths
 from objectives.reweighting import effective_samples
@@ -107,6 +107,24 @@ def test_the_contrastive_terms_frames(tmp_path):
         prepare(small(objective="crmse", **settings, **{"training.batch_size": 21}))
     with pytest.raises(ValueError, match="its frames were not handed over"):
         make_objective("crmse", problem.potential, problem.system, small(**settings))
+
+
+def test_a_reference_that_changes_during_a_run_is_refused(tmp_path):
+    problem = make_problem(small())
+    frames, path = problem.splits.validation.positions, tmp_path / "frames.extxyz"
+    write(path, problem.system.numbers, frames)
+    config = config_for(path)
+    keep_reference(tmp_path, config)
+    noted = (tmp_path / "reference.sha256").read_text()
+    keep_reference(tmp_path, config)
+    write(path, problem.system.numbers, frames[1:])
+    with pytest.raises(binary.InputError, match=r"frames\.extxyz has changed since the run"):
+        train(config, *prepare(config), tmp_path)
+    assert (tmp_path / "reference.sha256").read_text() == noted
+    keep_reference(tmp_path, small())  # names none
+    known = config_for("ethanol_gfn2")
+    with pytest.raises(ValueError, match="has changed since the run"):
+        keep_reference(tmp_path, known)
 
 
 def test_frames_of_other_systems_are_refused(tmp_path):
