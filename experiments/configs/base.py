@@ -1,5 +1,7 @@
 """Every default of every experiment, with its unit. The other configurations change a few."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -203,3 +205,17 @@ def get_config() -> ConfigDict:
     # True energies of the negatives, by the engine that labelled the data; empty: none.
     config.evaluation.engine = ""
     return config
+
+
+def windows(optimiser: str, rate: float) -> dict[str, Any]:
+    """Post-training by StABlE: an update a window, of simulation or of learning, at one rate until a plateau
+    of the unstable share lowers it, clipped as in the paper (A.5)."""
+    return {
+        "optimiser": optimiser,
+        "n_updates": 400,
+        "initial": rate,
+        "final": rate,
+        "clip_norm": 1.0,
+        "average_decay": 0.0,
+        "warmup": 0,
+    }

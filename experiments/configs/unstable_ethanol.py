@@ -7,7 +7,7 @@ python -m experiments.train --config=experiments/configs/unstable_ethanol.py --w
 
 from ml_collections import ConfigDict
 
-from experiments.configs import rmd17_ethanol
+from experiments.configs import base, rmd17_ethanol
 
 
 def get_config() -> ConfigDict:
@@ -34,12 +34,7 @@ def get_config() -> ConfigDict:
     # By then the plateaus have brought the rate to nothing; who still breaks starts again from data.
     config.stable.max_learning_windows = 25
     config.stable.n_cycles = 20
-    config.post_training.n_updates = 400  # windows, of simulation and of learning
-    config.post_training.initial = 1e-4
-    config.post_training.final = 1e-4
-    config.post_training.clip_norm = 1.0
-    config.post_training.average_decay = 0.0
-    config.post_training.warmup = 0
+    config.post_training.update(base.windows("adam", 1e-4))
     config.evaluation.sampler = "nose_hoover"
     config.evaluation.n_chains = 32
     config.evaluation.vacf_lags = 400

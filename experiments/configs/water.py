@@ -42,13 +42,7 @@ def get_config() -> ConfigDict:
     config.stable.n_cycles = 1
     config.stable.observables.distances = 0.0
     config.stable.observables.mean_bond_length = 1.0
-    config.post_training.optimiser = "sgd"
-    config.post_training.n_updates = 400  # windows, of simulation and of learning
-    config.post_training.initial = 3e-3
-    config.post_training.final = 3e-3
-    config.post_training.clip_norm = 1.0
-    config.post_training.average_decay = 0.0
-    config.post_training.warmup = 0
+    config.post_training.update(base.windows("sgd", 3e-3))
     config.evaluation.sampler = "nose_hoover"
     config.evaluation.n_chains = 10
     config.evaluation.n_steps = 200_000  # 200 ps
