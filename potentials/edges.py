@@ -1,7 +1,7 @@
 """The edges a network sees: distances of interacting pairs, their vectors, and a sum over neighbours.
 
 A network never asks where the edges came from. For a small molecule in vacuum they are all pairs,
-with static indices: no neighbour list, no masks, and every radial filter computed once a pair. In a
+in a static order: no neighbour list, no masks, and every radial filter computed once a pair. In a
 periodic box they come from a neighbour list (`potentials.neighbours`), whose empty places are edges
 longer than the cutoff. So there is no mask to apply: whatever a network makes of an edge must vanish
 from its cutoff on, with its slope, as it does for smooth forces anyhow.
@@ -65,24 +65,46 @@ def dense_edges(n_atoms: int) -> Callable[[Array], Edges]:
       n_atoms: N, at least 1.
 
     Returns:
-      positions [N, 3] -> `Edges` with E = N(N−1)/2, in the order of `np.triu_indices(N, 1)`, and
-      D = N(N−1), receiver by receiver.
+      positions [N, 3] -> `Edges` with E = N(N−1)/2, ring by ring: row (k−1)N + i is the pair of i and
+      (i + k) mod N; and D = N(N−1), receiver by receiver.
     """
-    first, second = np.triu_indices(n_atoms, 1)
-    pair_of = np.zeros((n_atoms, n_atoms), dtype=int)
-    pair_of[first, second] = pair_of[second, first] = np.arange(len(first))
+    rings, opposite = (n_atoms - 1) // 2, n_atoms // 2 if n_atoms % 2 == 0 else 0
     receivers, senders = np.nonzero(~np.eye(n_atoms, dtype=bool))
-    others = senders.reshape(n_atoms, n_atoms - 1)
-    pair_of_other = pair_of[np.arange(n_atoms)[:, None], others]  # [N, N-1]
 
+    # Sums and slices throughout, forwards and backwards: a gather by pair is a scatter in the gradient,
+    # on CPUs a loop over its rows.
     def sum_neighbours(filters: Array, features: Array) -> Array:
-        return jnp.sum(filters[pair_of_other] * features[others], axis=1)
+        ring = filters[: rings * n_atoms].reshape(rings, n_atoms, features.shape[-1])
+        sums = jnp.sum(ring * _rings(features, rings), axis=0) + _sum_rings(ring * features)
+        if opposite:  # the pairs of i and i + N/2, both ways
+            last = filters[rings * n_atoms :]
+            sums += jnp.concatenate([last * features[opposite:], last * features[:opposite]])
+        return sums
 
     def edges(positions: Array) -> Edges:
-        distances = safe_norm(positions[first] - positions[second])
-        return Edges(distances, sum_neighbours, positions[senders] - positions[receivers], senders, receivers)
+        steps = (positions - _rings(positions, rings)).reshape(rings * n_atoms, 3)
+        if opposite:
+            steps = jnp.concatenate([steps, positions[:opposite] - positions[opposite:]])
+        vectors = positions[senders] - positions[receivers]
+        return Edges(safe_norm(steps), sum_neighbours, vectors, senders, receivers)
 
     return edges
+
+
+def _rings(rows: Array, count: int) -> Array:
+    """[N, F] -> [count, N, F]: row i of ring k = 1 .. count is that of (i + k) mod N."""
+    n, width = rows.shape
+    # Row k(N + 1) + i of the repeated rows is row (i + k) mod N.
+    repeated = jnp.tile(rows, (count + 2, 1))[n + 1 : (count + 1) * (n + 1)]
+    return repeated.reshape(count, n + 1, width)[:, :n]
+
+
+def _sum_rings(rings: Array) -> Array:
+    """[K, N, F] -> [N, F]: to atom (i + k) mod N the sum of rows i of rings k; the transpose of `_rings`."""
+    count, n, width = rings.shape
+    repeated = jnp.pad(rings, ((0, 0), (0, 1), (0, 0))).reshape(count * (n + 1), width)
+    repeated = jnp.pad(repeated, ((n + 1, n - 1 - count), (0, 0)))
+    return jnp.sum(repeated.reshape(count + 2, n, width), axis=0)
 
 
 def safe_norm(vectors: Array) -> Array:
