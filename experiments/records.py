@@ -54,8 +54,10 @@ def portable(config: ConfigDict) -> dict[str, Any]:
     """What the run depends on: no paths (of files and folders their names), and no settings of what it does
     not use."""
     record = _relevant(json.loads(config.to_json()))
-    for section in record.keys() & {"contrastive", "stable"}:
-        record[section]["reference"] = Path(record[section].get("reference", "")).name
+    files = {"contrastive": ("reference",), "stable": ("reference",), "dataset": ("path", "test_path")}
+    for section in record.keys() & files.keys():
+        named = {name: Path(record[section].get(name, "")).name for name in files[section]}
+        record[section] = record[section] | named
     return record | {name: Path(record[name]).name for name in ("init_from", "weights")}
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from experiments.configs import ethanol, rmd17_ethanol, unstable_ethanol
+from experiments.configs import ethanol, rmd17_ethanol, small_water, unstable_ethanol
 
 
 class Variant(NamedTuple):
@@ -24,11 +24,15 @@ class Variant(NamedTuple):
 
 class Study(NamedTuple):
     """Attributes: config, of the system; variants by name; sizes, number of training frames -> changes
-    that all variants want."""
+    that all variants want; files, in the study's workdir, of data made before, for training and, where there
+    is a second, for testing; made_by, the binary that makes them. Without files the data is the
+    configuration's."""
 
     config: ConfigDict
     variants: Mapping[str, Variant]
     sizes: Mapping[int, Mapping[str, Any]] = {}
+    files: tuple[str, ...] = ()
+    made_by: str = ""
 
 
 _CRMSE = {
@@ -120,5 +124,30 @@ STUDIES = {
                 "mse", {**_STABLE, "stable.temperature": 700.0}, {"eval": {}, "eval_700": _HOTTER}
             ),
         },
+    ),
+    "water": Study(
+        small_water.get_config(),
+        {
+            "mse": Variant("", {}),
+            "stable": Variant(
+                "mse", {"objective": "stable", "training.log_every": 1, "training.checkpoint_every": 10}
+            ),
+            # 100 windows of 20 ULA steps; the optimiser, its rate and the clipping are those of molecules.
+            "crmse": Variant(
+                "mse",
+                {
+                    "objective": "crmse",
+                    "training.log_every": 1,
+                    "training.checkpoint_every": 10,
+                    "post_training.optimiser": "adam",
+                    "post_training.n_updates": 100,
+                    "post_training.initial": 2e-4,
+                    "post_training.final": 2e-5,
+                    "post_training.warmup": 10,
+                },
+            ),
+        },
+        files=("water.extxyz", "water_test.extxyz"),
+        made_by="python -m experiments.water",
     ),
 }

@@ -45,6 +45,10 @@ def main() -> None:
             raise ValueError("--workdir is not set; expected a folder for the runs")
         seeds, frames = ([int(text) for text in flag.value] for flag in (SEEDS, FRAMES))
         root = Path(WORKDIR.value)
+        for path in study_files(study, root):
+            if not path.is_file():
+                first = root / study.files[0]
+                raise ValueError(f"{path}: no such file; make it by {study.made_by} --output={first}")
         results = Path(OUTPUT.value or root / "results")
         results.mkdir(parents=True, exist_ok=True)
         for n_frames in frames:  # a fault of the last cell must not show after the hours of the others
@@ -82,12 +86,19 @@ def cell_folder(root: Path, name: str, n_frames: int, seed: int) -> Path:
     return root / f"{name}_{n_frames}_{seed}"
 
 
+def study_files(study: Study, root: Path) -> list[Path]:
+    """Those that must have been made before."""
+    return [root / name for name in study.files]
+
+
 def cell_config(study: Study, name: str, n_frames: int, seed: int, root: Path) -> ConfigDict:
     """The configuration of one run."""
     config = study.config.copy_and_resolve_references()
     variant = study.variants[name]
     config.seed = seed
     config.dataset.train = n_frames
+    for setting, path in zip(("path", "test_path"), study_files(study, root), strict=False):
+        config.dataset[setting] = str(path)
     sized = {**study.sizes.get(n_frames, {}), **variant.sizes.get(n_frames, {})}
     config = _changed(config, {**variant.changes, **sized})
     if variant.parent:

@@ -312,6 +312,7 @@ CASES = (
     other("quickstart", "quickstart", "config.seed", "--config.seed=3"),
     other("export_set", "export", "--set is a flag of experiments.", "--set=a.b=1"),
     other("study", "study", "unknown study 'gfn3'", "--study=gfn3", "--workdir=W"),
+    other("study_data", "study", "make it by python -m experiments.water", "--study=water", "--workdir=W"),
     # Last, for its --config takes the place of train's.
     other("networks", "networks", "unknown network 'shnet'; nearest: 'schnet'", "--networks=shnet"),
     other("networks_workdir", "networks", "--workdir is not set"),
