@@ -62,13 +62,12 @@ def evaluate(
       reference: see `reference_statistics.reference_distributions`.
       progress: called after each window.
     """
-    sampled = jax.jit(problem.potential.tabulate)(params)
-    trajectory = run_chains(config, problem, sampled, progress)
+    trajectory = run_chains(config, problem, params, progress)
     curves: dict[str, NDArray] = {}
     if config.evaluation.vacf_lags:
-        chains = start_chains(config, problem, sampled)
+        chains = start_chains(config, problem, params)
         # In a box with as much room as is ever made: this short run is not made again for more.
-        roomy = with_room(sampled, min(ROOM_LIMIT * room_in(params), len(problem.system.numbers) - 1))
+        roomy = with_room(params, min(ROOM_LIMIT * room_in(params), len(problem.system.numbers) - 1))
         curves = velocity_curves(config, roomy, *chains, bond_criterion(config, problem))
     metrics = {**test_errors(problem, params), **settings_metrics(config, trajectory)}
     metrics |= stability_metrics(config, problem, trajectory, reference)

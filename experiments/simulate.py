@@ -77,7 +77,6 @@ def main() -> None:
         files = TrajectoryFiles(output, problem.system, config.evaluation.n_chains)
         params = load_params(workdir, problem)
         settings["weights"] = _digest(params)
-        params = jax.jit(problem.potential.tabulate)(params)
         sampler, fresh = start_chains(config, problem, params)
     binary.log_provenance(SEED.value)
     with sole_writer(output):
