@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -25,6 +26,10 @@ COLUMNS = (
     "kinetic_temperature_k",
     "hr_mae",
     "dihedral_free_energy_rmse_mev",
+    "stable_time_ps_median",
+    "rdf_stable_time_ps_mean",
+    "rdf_mae_O-O",
+    "diffusivity_angstrom2_per_ps",
 )
 
 _RECORD = re.compile(r"(?P<name>.+?)_(?P<frames>\d+)_(?P<seed>\d+)(_(?P<output>\w+))?\.json")
@@ -51,14 +56,21 @@ def is_done(path: Path, config: ConfigDict) -> bool:
 
 
 def portable(config: ConfigDict) -> dict[str, Any]:
-    """What the run depends on: no paths (of files and folders their names), and no settings of what it does
-    not use."""
+    """What the run depends on: no paths (of files and folders their names; of a data set's files what is in
+    them too), and no settings of what it does not use."""
     record = _relevant(json.loads(config.to_json()))
-    files = {"contrastive": ("reference",), "stable": ("reference",), "dataset": ("path", "test_path")}
-    for section in record.keys() & files.keys():
-        named = {name: Path(record[section].get(name, "")).name for name in files[section]}
-        record[section] = record[section] | named
+    for section in record.keys() & {"contrastive", "stable"}:
+        record[section]["reference"] = Path(record[section].get("reference", "")).name
+    for name in ("path", "test_path"):
+        record["dataset"][name] = _name_and_digest(Path(record["dataset"].get(name, "")))
     return record | {name: Path(record[name]).name for name in ("init_from", "weights")}
+
+
+def _name_and_digest(path: Path) -> str:
+    if not path.is_file():
+        return path.name
+    with open(path, "rb") as file:
+        return f"{path.name}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _relevant(record: dict[str, Any]) -> dict[str, Any]:
@@ -109,14 +121,16 @@ def _over_seeds(runs: list[dict[str, Any]]) -> dict[str, list[float | None]]:
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """The summary as a Markdown table; ± is the standard error over seeds."""
+    """The summary as a Markdown table, without columns that nothing has; ± is the standard error over
+    seeds."""
+    columns = [c for c in COLUMNS if any(c in cell["over_seeds"] for cell in summary.values())]
     lines = [
-        "| run | seeds | " + " | ".join(f"`{c}`" for c in COLUMNS) + " |",
-        "|---" * (len(COLUMNS) + 2) + "|",
+        "| run | seeds | " + " | ".join(f"`{c}`" for c in columns) + " |",
+        "|---" * (len(columns) + 2) + "|",
     ]
     for label, cell in summary.items():
         values = []
-        for column in COLUMNS:
+        for column in columns:
             value = cell["over_seeds"].get(column)
             values.append(format_value(value[0], value[1]) if value else "–")
         lines.append(f"| {label} | {cell['n_seeds']} | " + " | ".join(values) + " |")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.binary import LOG, write_atomically
+from experiments.binary import LOG
 from experiments.datasets import reading_settings
 from experiments.frame_checks import are_shared
 from experiments.frame_files import read_frames
@@ -30,8 +30,8 @@ SECTIONS = {
     "stable_compat": "stable",
 }
 """Objective -> section of the configuration whose `reference` it takes."""
-DIGEST = "reference.sha256"
-"""File of a workdir with the digest of the file that the reference was read from."""
+REFERENCE_DIGEST = "reference.sha256"
+"""File of a workdir with the digest of the objective's reference."""
 
 
 def reference_trajectory(config: ConfigDict, problem: Problem) -> dict[str, jax.Array]:
@@ -95,25 +95,41 @@ def holds_values(source: str) -> bool:
         return bool(set(file.files) & set(OBSERVABLES))
 
 
-def keep_reference(workdir: Path, config: ConfigDict) -> None:
-    """Notes the digest of the objective's reference in a workdir, where it names one, or compares it with
-    that noted when the run began.
+def reference_digest(config: ConfigDict) -> str:
+    """SHA-256 of the reference that the objective's section names, as it was read: frames, with energies
+    where their weights need them, or values; empty where it names none.
 
     Raises:
-      ValueError: the file has changed since.
+      ValueError, OSError: as `reference_frames`.
     """
     section = SECTIONS.get(config.objective, "")
     source = config.get(section, {}).get("reference", "")
     if not source:
-        return
-    located = locate(source) if is_known(source) else Located(Path(source))
-    with open(located.path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    path = workdir / DIGEST
-    if not path.exists():
-        write_atomically(path, f"{digest}\n")
-    elif path.read_text().strip() != digest:
-        raise ValueError(f"{section}.reference: {located.path} has changed since the run in {workdir} began")
+        return ""
+    if section == "stable" and holds_values(source):
+        with np.load(source, allow_pickle=False) as file:
+            arrays = [file[name] for name in sorted(set(file.files) & set(OBSERVABLES))]
+    else:
+        elsewhere = section == "stable" and config.stable.temperature not in (0.0, config.dataset.temperature)
+        frames = reference_frames(source, config.dataset, labelled=elsewhere)
+        arrays = [frames.positions, *([frames.energies] if elsewhere else [])]
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
+    return digest.hexdigest()
+
+
+def check_reference(workdir: Path, digest: str, config: ConfigDict) -> None:
+    """Checks that the run in a workdir, where it noted its reference, has had the one of this digest.
+
+    Raises:
+      ValueError: it has had another, under the same name.
+    """
+    path = workdir / REFERENCE_DIGEST
+    if path.exists() and path.read_text().strip() != digest:
+        setting = f"{SECTIONS[config.objective]}.reference"
+        source = config[SECTIONS[config.objective]].reference
+        raise ValueError(f"{setting}: {source} has changed since the run in {workdir} began")
 
 
 def reference_frames(source: str, config: ConfigDict, labelled: bool = False) -> Frames:

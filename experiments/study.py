@@ -1,4 +1,6 @@
-"""The studies behind the README's tables: python -m experiments.study --study=gfn2 --workdir=W --output=R
+"""Studies, those behind the README's tables among them.
+
+python -m experiments.study --study=gfn2 --workdir=W --output=R
 
 Every combination of frames, variant and seed is trained and evaluated in its own folder under W. Its
 metrics go to R as they come, one JSON file an evaluation, and are not made again while that is there;
@@ -45,10 +47,9 @@ def main() -> None:
             raise ValueError("--workdir is not set; expected a folder for the runs")
         seeds, frames = ([int(text) for text in flag.value] for flag in (SEEDS, FRAMES))
         root = Path(WORKDIR.value)
-        for path in study_files(study, root):
-            if not path.is_file():
-                first = root / study.files[0]
-                raise ValueError(f"{path}: no such file; make it by {study.made_by} --output={first}")
+        if study.files:
+            root = root.resolve()  # the runs' configurations name the files
+            check_files(study, root)
         results = Path(OUTPUT.value or root / "results")
         results.mkdir(parents=True, exist_ok=True)
         for n_frames in frames:  # a fault of the last cell must not show after the hours of the others
@@ -86,9 +87,18 @@ def cell_folder(root: Path, name: str, n_frames: int, seed: int) -> Path:
     return root / f"{name}_{n_frames}_{seed}"
 
 
-def study_files(study: Study, root: Path) -> list[Path]:
-    """Those that must have been made before."""
-    return [root / name for name in study.files]
+def check_files(study: Study, root: Path) -> None:
+    """Checks that data made before a study is there.
+
+    Raises:
+      ValueError: it is not, or not all of it.
+    """
+    paths = [root / name for name in study.files]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        there = [str(path) for path in paths if path.is_file()]
+        first = f"move {there[0]} away first, and " if there else ""
+        raise ValueError(f"{missing[0]}: no such file; {first}make it by {study.made_by} --output={paths[0]}")
 
 
 def cell_config(study: Study, name: str, n_frames: int, seed: int, root: Path) -> ConfigDict:
@@ -97,8 +107,8 @@ def cell_config(study: Study, name: str, n_frames: int, seed: int, root: Path) -
     variant = study.variants[name]
     config.seed = seed
     config.dataset.train = n_frames
-    for setting, path in zip(("path", "test_path"), study_files(study, root), strict=False):
-        config.dataset[setting] = str(path)
+    for setting, name in zip(("path", "test_path")[: len(study.files)], study.files, strict=True):
+        config.dataset[setting] = str(root / name)
     sized = {**study.sizes.get(n_frames, {}), **variant.sizes.get(n_frames, {})}
     config = _changed(config, {**variant.changes, **sized})
     if variant.parent:

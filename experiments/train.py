@@ -26,7 +26,12 @@ from experiments.limits import check_limits
 from experiments.locks import sole_writer
 from experiments.logs import NegativesLog, TrainingLog
 from experiments.problem import DIGEST, Problem, check_data, data_digest, in_pieces, make_problem
-from experiments.reference_trajectories import keep_reference, reference_trajectory
+from experiments.reference_trajectories import (
+    REFERENCE_DIGEST,
+    check_reference,
+    reference_digest,
+    reference_trajectory,
+)
 from experiments.starting_points import check_parent, data_room, starting_weights, with_data
 from experiments.training import (
     OPTIMISERS,
@@ -146,9 +151,12 @@ def _train(
     binary.log_provenance(config.seed)
     with binary.reading_input():
         check_data(workdir, problem)
-        keep_reference(workdir, config)
+        of_reference = reference_digest(config)
+        check_reference(workdir, of_reference, config)
     if not (workdir / DIGEST).exists():
         binary.write_atomically(workdir / DIGEST, f"{data_digest(problem)}\n")
+    if of_reference and not (workdir / REFERENCE_DIGEST).exists():
+        binary.write_atomically(workdir / REFERENCE_DIGEST, f"{of_reference}\n")
     settings = config.training
     section = dict(config.post_training if config.init_from else config.pre_training)
     optimiser = make_optimiser(section.pop("clip_norm"), section.pop("optimiser", "adam"))

@@ -59,7 +59,7 @@ def largest_radius(cell: ArrayLike) -> float:
 
 
 def dense_edges(n_atoms: int) -> Callable[[Array], Edges]:
-    """All pairs of a molecule in vacuum, with static indices.
+    """All pairs of a molecule in vacuum, in a static order.
 
     Args:
       n_atoms: N, at least 1.
@@ -71,8 +71,8 @@ def dense_edges(n_atoms: int) -> Callable[[Array], Edges]:
     rings, opposite = (n_atoms - 1) // 2, n_atoms // 2 if n_atoms % 2 == 0 else 0
     receivers, senders = np.nonzero(~np.eye(n_atoms, dtype=bool))
 
-    # Sums and slices throughout, forwards and backwards: a gather by pair is a scatter in the gradient,
-    # on CPUs a loop over its rows.
+    # Distances and sums by slices, forwards and backwards: a gather by pair is a scatter in the gradient, on
+    # CPUs a loop over its rows.
     def sum_neighbours(filters: Array, features: Array) -> Array:
         ring = filters[: rings * n_atoms].reshape(rings, n_atoms, features.shape[-1])
         sums = jnp.sum(ring * _rings(features, rings), axis=0) + _sum_rings(ring * features)

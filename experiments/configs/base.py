@@ -207,7 +207,7 @@ def get_config() -> ConfigDict:
     return config
 
 
-def windows(optimiser: str, rate: float) -> dict[str, Any]:
+def stable_post_training(optimiser: str, rate: float) -> dict[str, Any]:
     """Post-training by StABlE: an update a window, of simulation or of learning, at one rate until a plateau
     of the unstable share lowers it, clipped as in the paper (A.5)."""
     return {

@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.stable.n_replicas = 48
     config.stable.record_every = 100
     config.stable.observables.distances = 3.2  # for theirs of 1, see objectives/stable_compat.py
-    config.post_training.update(base.windows("sgd", 1e-3))
+    config.post_training.update(base.stable_post_training("sgd", 1e-3))
     config.evaluation.sampler = "nose_hoover"
     config.evaluation.n_chains = 48
     config.evaluation.n_steps = 600_000  # 300 ps

@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.training.log_every = 1
     config.training.checkpoint_every = 10
     config.pre_training.n_updates = 0
-    config.post_training.update(base.windows("sgd", 1e-3))
+    config.post_training.update(base.stable_post_training("sgd", 1e-3))
     config.stable.n_replicas = 128
     config.stable.record_every = 100
     config.stable.observables.distances = 3.2  # for theirs of 1, see objectives/stable_compat.py

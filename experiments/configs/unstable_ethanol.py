@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     # By then the plateaus have brought the rate to nothing; who still breaks starts again from data.
     config.stable.max_learning_windows = 25
     config.stable.n_cycles = 20
-    config.post_training.update(base.windows("adam", 1e-4))
+    config.post_training.update(base.stable_post_training("adam", 1e-4))
     config.evaluation.sampler = "nose_hoover"
     config.evaluation.n_chains = 32
     config.evaluation.vacf_lags = 400

@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
     config.stable.n_cycles = 1
     config.stable.observables.distances = 0.0
     config.stable.observables.mean_bond_length = 1.0
-    config.post_training.update(base.windows("sgd", 3e-3))
+    config.post_training.update(base.stable_post_training("sgd", 3e-3))
     config.evaluation.sampler = "nose_hoover"
     config.evaluation.n_chains = 10
     config.evaluation.n_steps = 200_000  # 200 ps

@@ -11,7 +11,12 @@ from experiments import binary, known_datasets
 from experiments.datasets import load_splits
 from experiments.problem import make_problem
 from experiments.reference_statistics import reference_distributions
-from experiments.reference_trajectories import keep_reference, reference_frames, reference_trajectory
+from experiments.reference_trajectories import (
+    check_reference,
+    reference_digest,
+    reference_frames,
+    reference_trajectory,
+)
 from experiments.train import prepare, train
 from objectives import make_objective
 from objectives.observables import bond_lengths
@@ -114,17 +119,36 @@ def test_a_reference_that_changes_during_a_run_is_refused(tmp_path):
     frames, path = problem.splits.validation.positions, tmp_path / "frames.extxyz"
     write(path, problem.system.numbers, frames)
     config = config_for(path)
-    keep_reference(tmp_path, config)
-    noted = (tmp_path / "reference.sha256").read_text()
-    keep_reference(tmp_path, config)
+    noted = reference_digest(config)
+    (tmp_path / "reference.sha256").write_text(f"{noted}\n")
+    check_reference(tmp_path, noted, config)
     write(path, problem.system.numbers, frames[1:])
     with pytest.raises(binary.InputError, match=r"frames\.extxyz has changed since the run"):
         train(config, *prepare(config), tmp_path)
-    assert (tmp_path / "reference.sha256").read_text() == noted
-    keep_reference(tmp_path, small())  # names none
-    known = config_for("ethanol_gfn2")
-    with pytest.raises(ValueError, match="has changed since the run"):
-        keep_reference(tmp_path, known)
+    assert (tmp_path / "reference.sha256").read_text() == f"{noted}\n"
+    assert reference_digest(small()) == ""  # names none
+
+
+def test_the_digest_is_of_what_is_read(tmp_path):
+    problem = make_problem(small())
+    frames = problem.splits.validation.positions
+    for name in ("frames.extxyz", "frames.traj"):
+        write(tmp_path / name, problem.system.numbers, np.round(frames, 6))
+    one, other = (reference_digest(config_for(tmp_path / f"frames.{end}")) for end in ("extxyz", "traj"))
+    assert one == other
+    digests = {one}
+    for scale in (1.0, 2.0):
+        np.savez(tmp_path / "values.npz", bond_lengths=scale * np.ones(8), note="of 1990")
+        digests.add(reference_digest(config_for(tmp_path / "values.npz")))
+    assert len(digests) == 3
+
+
+def test_a_training_run_notes_its_reference(tmp_path):
+    settings = {"objective": "crmse", "contrastive.reference": "ethanol_gfn2", "init_from": ""}
+    settings |= {"contrastive.n_chains": 4, "contrastive.n_steps": 2, "contrastive.burn_in": 5}
+    config = small(**settings, **{"pre_training.n_updates": 2, "training.log_every": 1})
+    train(config, *prepare(config), tmp_path)
+    assert (tmp_path / "reference.sha256").read_text() == f"{reference_digest(config)}\n"
 
 
 def test_frames_of_other_systems_are_refused(tmp_path):

@@ -12,7 +12,7 @@ from experiments.binary import InputError
 from experiments.limits import check_limits
 from experiments.records import is_done, portable, summarise, table
 from experiments.studies import STUDIES, Study, Variant
-from experiments.study import cell_config, fitting, run_cell
+from experiments.study import cell_config, check_files, fitting, run_cell
 from tests.experiments.small_problem import small
 
 FEW = {
@@ -107,8 +107,8 @@ def test_summary_over_seeds(tmp_path):
     }
     assert summary["mse (ula), 950 frames"]["over_seeds"]["energy_mae_mev"] == [4.0, None]
     lines = table(summary).splitlines()
-    assert lines[2].startswith("| crmse_ula, 200 frames | 3 | 3.0 ± 1.5 |")
-    assert lines[3].startswith("| mse (ula), 950 frames | 1 | 4 | – |")
+    assert lines[0] == "| run | seeds | `energy_mae_mev` |"
+    assert lines[2:] == ["| crmse_ula, 200 frames | 3 | 3.0 ± 1.5 |", "| mse (ula), 950 frames | 1 | 4 |"]
 
 
 def test_seeds_of_different_configurations_are_not_averaged(tmp_path):
@@ -137,11 +137,29 @@ def test_data_of_a_study_is_made_before_and_lies_with_its_runs(tmp_path):
     settings = cell_config(study, "crmse", 950, 0, tmp_path).dataset
     assert settings.path == str(tmp_path / "water.extxyz")
     assert settings.test_path == str(tmp_path / "water_test.extxyz")
-    config = cell_config(study, "mse", 950, 0, tmp_path)
-    record = tmp_path / "mse_950_0.json"
-    record.write_text(json.dumps({"config": portable(config), "metrics": {}}))
+
+
+def test_a_record_is_of_the_data_it_was_made_with_wherever_that_lies(tmp_path):
+    study, record = STUDIES["water"], tmp_path / "mse_950_0.json"
+    folders = [tmp_path / name for name in ("here", "elsewhere", "other")]
+    configs = [cell_config(study, "mse", 950, 0, folder) for folder in folders]
+    for folder, text in zip(folders, ("water", "water", "ice"), strict=True):
+        folder.mkdir()
+        (folder / "water.extxyz").write_text(text)
+        (folder / "water_test.extxyz").write_text("water")
+    record.write_text(json.dumps({"config": portable(configs[0]), "metrics": {}}))
     assert str(tmp_path) not in record.read_text()
-    assert is_done(record, cell_config(study, "mse", 950, 0, tmp_path / "elsewhere"))
+    assert is_done(record, configs[1])
+    with pytest.raises(InputError, match=r"made with another configuration: dataset\.path"):
+        is_done(record, configs[2])
+
+
+def test_half_of_the_data_is_named(tmp_path):
+    (tmp_path / "water.extxyz").write_text("")
+    with pytest.raises(
+        ValueError, match=r"water_test\.extxyz: no such file; move .*water\.extxyz away first"
+    ):
+        check_files(STUDIES["water"], tmp_path)
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -53,3 +53,31 @@ def test_the_gradients_are_those_of_the_plain_sum(n):
     expected = [weights[i] * features[j] + weights[j] * features[i] for i, j in pairs]
     assert_allclose(of_filters, np.reshape(expected, (len(pairs), 3)), atol=1e-5)
     assert_allclose(of_features, plain_sum(n, filters, weights), atol=1e-5)
+
+
+def test_second_derivatives_under_vmap_in_float64():
+    # What training on forces needs: forces of a batch, and their slopes in the parameters.
+    n, rng = 7, np.random.default_rng(0)
+    first, second = np.transpose(ring_by_ring(n))
+    features, frames = rng.normal(size=(n, 3)), rng.normal(size=(4, n, 3))
+
+    def ours(scale, positions):
+        edges = dense_edges(n)(positions)
+        filters = jnp.exp(-scale * edges.distances[:, None] * jnp.arange(1.0, 4.0))
+        return jnp.sum(jnp.tanh(edges.sum_neighbours(filters, jnp.asarray(features))))
+
+    def plain(scale, positions):
+        distances = jnp.linalg.norm(positions[first] - positions[second], axis=1)
+        filters = jnp.exp(-scale * distances[:, None] * jnp.arange(1.0, 4.0))
+        sums = jnp.zeros((n, 3)).at[first].add(filters * features[second])
+        return jnp.sum(jnp.tanh(sums.at[second].add(filters * features[first])))
+
+    with jax.enable_x64(True):
+        batch = jnp.asarray(frames)
+        for of in (
+            lambda f: jax.jacrev(jax.grad(f, argnums=1), argnums=0),
+            lambda f: jax.hessian(f, argnums=1),
+        ):
+            found, expected = (jax.jit(jax.vmap(of(f), (None, 0)))(0.4, batch) for f in (ours, plain))
+            assert found.dtype == jnp.float64 and np.abs(expected).max() > 0.01
+            assert_allclose(found, expected, atol=1e-12)
