@@ -35,6 +35,7 @@ _GAINED = {
     "dataset.ignore_cell": False,
     "pre_training.optimiser": "adam",
     "post_training.optimiser": "adam",
+    "post_training.max_force_rise": 0.0,
     "evaluation.bond_deviation": 0.5,
     "evaluation.temperature": 0.0,
     "evaluation.reference": "",

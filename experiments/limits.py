@@ -32,6 +32,7 @@ _NOT_NEGATIVE = (
     "evaluation.temperature", "evaluation.vacf_lags", "mse.energy_weight", "mse.force_weight",
     "crmse.weight", "contrastive.burn_in",
     "pre_training.final", "post_training.final", "post_training.warmup", "evaluation.spurious_margin",
+    "post_training.max_force_rise",
     "contrastive.fallen_weight", "stable.temperature", "stable.bond_deviation", "stable.minimum_distance",
     "stable.qm_weight", "stable.plateau_patience", "stable.deviation_bins", "stable_compat.max_reductions",
 )  # fmt: skip

@@ -129,7 +129,12 @@ STUDIES = {
         unstable_ethanol.get_config(),
         {
             "mse": Variant("", {}, {"eval": {}, "eval_700": _HOTTER, "eval_350": _COLDER}),
-            "stable": Variant("mse", _STABLE, {"eval": {}, "eval_700": _HOTTER, "eval_350": _COLDER}),
+            # Without an end, forces of one seed in three become a third worse.
+            "stable": Variant(
+                "mse",
+                {**_STABLE, "post_training.max_force_rise": 0.1},
+                {"eval": {}, "eval_700": _HOTTER, "eval_350": _COLDER},
+            ),
             # Targets weighted to 700 K, where the 1,000 frames are worth 434 by entropy, 206 by variance.
             "stable_hot": Variant(
                 "mse", {**_STABLE, "stable.temperature": 700.0}, {"eval": {}, "eval_700": _HOTTER}

@@ -25,7 +25,7 @@ from experiments.interruption import interruptible
 from experiments.limits import check_limits
 from experiments.locks import sole_writer
 from experiments.logs import NegativesLog, TrainingLog
-from experiments.problem import DIGEST, Problem, check_data, data_digest, in_pieces, make_problem
+from experiments.problem import DIGEST, Problem, check_data, data_digest, make_problem
 from experiments.reference_trajectories import (
     REFERENCE_DIGEST,
     check_reference,
@@ -42,7 +42,8 @@ from experiments.training import (
     make_update,
     start,
 )
-from objectives import FULL_LIST, Batch, Metrics, Objective, energy_force_errors, make_objective
+from experiments.validation import FORCE_ERROR, validation_errors
+from objectives import FULL_LIST, Metrics, Objective, make_objective
 from potentials.neighbours import MARGIN, ROOM_LIMIT, room_in, with_room
 from potentials.registry import lookup
 
@@ -82,6 +83,8 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
     if not schedule.n_updates and not config.get("weights"):
         raise ValueError("pre_training.n_updates is 0; expected 1 or more, or weights that need no training")
     problem = make_problem(config)
+    if config.init_from and schedule.get("max_force_rise") and not len(problem.validation.energies):
+        raise ValueError("post_training.max_force_rise is of validation frames; dataset.validation is 0")
     objective = make_objective(
         config.objective, problem.potential, problem.system, config, **reference_trajectory(config, problem)
     )
@@ -160,9 +163,12 @@ def _train(
     settings = config.training
     section = dict(config.post_training if config.init_from else config.pre_training)
     optimiser = make_optimiser(section.pop("clip_norm"), section.pop("optimiser", "adam"))
+    rise = section.pop("max_force_rise", 0.0)
     schedule = Schedule(**section)
     _, run_key = jax.random.split(jax.random.PRNGKey(config.seed))
     state = start(run_key, *starting_weights(config, problem), objective, problem.train)
+    errors = validation_errors(problem)
+    limit = (1 + rise) * errors(state.average)[FORCE_ERROR] if rise else float("inf")
     checkpoints = Checkpoints(workdir, write=True)
     with binary.reading_input():
         state = checkpoints.restore(state) or state
@@ -179,14 +185,14 @@ def _train(
         n_updates=settings.log_every,
     )
     room_limit = min(ROOM_LIMIT * data_room(problem), len(problem.system.numbers) - 1)
-    errors = validation_errors(problem)
     log = TrainingLog(workdir / "train_log.csv", upto=int(state.step))
     negatives = NegativesLog(workdir / "negatives.npz", upto=int(state.step))
     began, first, row = time.monotonic(), int(state.step), {}
     sizes = (len(batch.energies) for batch in (problem.train, problem.validation, problem.test))
     binary.LOG.info("%d training, %d validation and %d test frames; the force MAE is of validation", *sizes)
+    ended = bool(rise) and errors(state.average)[FORCE_ERROR] > limit
     with interruptible() as interrupted:
-        while int(state.step) < schedule.n_updates:
+        while int(state.step) < schedule.n_updates and not ended:
             state, metrics, samples = roomy_update(update, state, problem, room_limit)
             step = int(state.step)
             row = {"step": step, **{name: float(value) for name, value in metrics.items()}}
@@ -201,7 +207,7 @@ def _train(
                 step,
                 schedule.n_updates,
                 row["loss"],
-                row.get("validation_force_mae_mev_per_angstrom", float("nan")),
+                row.get(FORCE_ERROR, float("nan")),
                 row["seconds"] * (schedule.n_updates - step),
             )
             if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params)):
@@ -210,8 +216,9 @@ def _train(
                     f"{workdir}: weights that are not finite, at update {step}; expected a lower learning "
                     f"rate or clip_norm. The last checkpoint is of update {last}"
                 )
-            stop = interrupted() and step < schedule.n_updates
-            if stop or step % settings.checkpoint_every == 0 or step == schedule.n_updates:
+            ended = row.get(FORCE_ERROR, 0.0) > limit
+            stop = interrupted() and step < schedule.n_updates and not ended
+            if stop or ended or step % settings.checkpoint_every == 0 or step == schedule.n_updates:
                 negatives.write()
                 checkpoints.save(state)
             if stop:
@@ -221,6 +228,12 @@ def _train(
                 sys.exit(0)
     log.close()
     checkpoints.close()
+    if ended:
+        binary.LOG.warning(
+            "%s: ended at update %d, with a validation force MAE above %.4g meV/Å, %g %% more than at the "
+            "start (post_training.max_force_rise)",
+            *(workdir, int(state.step), limit, 100 * rise),
+        )
     if row.get("chain_fallen_fraction", 0.0) > 0:
         binary.LOG.warning(
             "%s: %.2g %% of the chains lay in holes during the last %d updates, the lowest at %.3g eV: some "
@@ -229,28 +242,6 @@ def _train(
             *(row["chain_energy_min_ev"], workdir),
         )
     return state
-
-
-def validation_errors(problem: Problem) -> Callable[[Any], dict[str, Any]]:
-    """params -> MAE on the validation frames; empty where there are none."""
-    if not len(problem.validation.energies):
-        return lambda params: {}
-
-    @jax.jit
-    def of_piece(params: Any, piece: Batch) -> tuple[jax.Array, jax.Array]:
-        energy, force = energy_force_errors(problem.potential, params, piece)
-        return abs(energy).mean(), abs(force).mean()
-
-    def errors(params: Any) -> dict[str, Any]:
-        pieces = list(in_pieces(problem.validation))
-        found = np.array([jax.device_get(of_piece(params, piece)) for piece in pieces])
-        energy, force = np.average(found, axis=0, weights=[len(piece.energies) for piece in pieces])
-        return {
-            "validation_energy_mae_mev": 1000 * energy,
-            "validation_force_mae_mev_per_angstrom": 1000 * force,
-        }
-
-    return errors
 
 
 if __name__ == "__main__":

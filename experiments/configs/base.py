@@ -180,6 +180,8 @@ def get_config() -> ConfigDict:
     # Moments from the end of pre-training are those of small gradients: without a rise of the rate the
     # first contrastive ones would make steps some ten times too long.
     config.post_training.warmup = 150  # updates
+    # Share by which the validation frames' force MAE may rise before training ends; 0: any.
+    config.post_training.max_force_rise = 0.0
 
     # Evaluation by simulation.
     config.evaluation = ConfigDict()
