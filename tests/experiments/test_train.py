@@ -95,6 +95,23 @@ def test_post_training_starts_from_weights_and_moments(pretrained):
     assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(moments))
 
 
+def test_post_training_ends_where_forces_have_paid_enough(pretrained, tmp_path):
+    changes = {"init_from": str(pretrained[0]), "post_training.clip_norm": 1e3, "post_training.initial": 0.03}
+    changes |= {"training.log_every": 1, "training.checkpoint_every": 4, "post_training.average_decay": 0.0}
+    config = small(**changes, **{"post_training.max_force_rise": 0.2})
+    before = np.genfromtxt(pretrained[0] / "train_log.csv", delimiter=",", names=True)
+    limit = 1.2 * before["validation_force_mae_mev_per_angstrom"][-1]
+    state = run(config, tmp_path / "guarded")
+    log = np.genfromtxt(tmp_path / "guarded" / "train_log.csv", delimiter=",", names=True)
+    errors = np.atleast_1d(log["validation_force_mae_mev_per_angstrom"])
+    assert len(errors) == int(state.step) < 60 and errors[-1] > limit and (errors[:-1] <= limit).all()
+    again = run(config, tmp_path / "guarded")  # resumed, it has ended
+    assert_same(again.params, state.params)
+    assert int(run(small(**changes), tmp_path / "unguarded").step) == 60
+    with pytest.raises(ValueError, match=r"max_force_rise is of validation frames; dataset\.validation is 0"):
+        prepare(small(**changes, **{"post_training.max_force_rise": 0.2, "dataset.validation": 0}))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
