@@ -29,6 +29,8 @@ MEANINGS = {
     "unstable_chains": "chains of which a bond left the limit at any step, or that failed",
     "stable_time_*_median": "until a bond leaves the limit or the chain fails, median over chains (Kaplan- "
     "Meier; error by bootstrap); a dash where half of the chains have not broken",
+    "stable_time_*_median_*er": "95 % confidence interval of that median; its upper end a dash where too "
+    "many chains have not broken",
     "stable_time_*_mean": "until a bond leaves the limit or the chain fails, mean up to the chains' length: "
     "a lower bound where some have not",
     "rdf_stable_time_ps_*": "until g(r) over about 1 ps is off by more than evaluation.rdf_deviation",

@@ -37,7 +37,9 @@ _UNITS = {
     "ev": "eV", "angstrom2_per_ps": "Å²/ps", "angstrom": "Å",
     "ps": "ps", "fs": "fs", "ns": "ns", "k": "K", "seconds": "s",
 }  # fmt: skip
-UNIT_SUFFIX = re.compile(rf"_({'|'.join(_UNITS)})(?=_(?:median|mean|min|minimum|max|maximum|std)$|$)")
+UNIT_SUFFIX = re.compile(
+    rf"_({'|'.join(_UNITS)})(?=_(?:median|median_lower|median_upper|mean|min|minimum|max|maximum|std)$|$)"
+)
 """The unit in a metric's name."""
 
 

@@ -13,7 +13,7 @@ from experiments.problem import Problem
 from experiments.reference_statistics import evaluation_temperature
 from experiments.relaxation import harmonic_share_below, relaxed_energies
 from objectives.statistics import mean_and_stderr
-from objectives.survival import median_and_stderr, restricted_mean
+from objectives.survival import median_and_stderr, median_interval, restricted_mean
 from potentials import Params
 from potentials.units import KCAL_PER_MOL
 from samplers import Criterion, Trajectory, make_criterion, never
@@ -52,10 +52,13 @@ def survival_metrics(config: ConfigDict, trajectory: Trajectory) -> Metrics:
     length = trajectory.energies.shape[1] * config.evaluation.record_every
     times, broken = scale * trajectory.intact_steps, broken_chains(config, trajectory)
     median = median_and_stderr(times, broken)
+    lower, upper = median_interval(times, broken)
     mean = restricted_mean(times, broken, scale * length)
     return {
         f"stable_time_{unit}_median": median.value,
         f"stable_time_{unit}_median_stderr": median.stderr,
+        f"stable_time_{unit}_median_lower": lower,
+        f"stable_time_{unit}_median_upper": upper,
         f"stable_time_{unit}_mean": mean.value,
         f"stable_time_{unit}_mean_stderr": mean.stderr,
         "unstable_chains": int(broken.sum()),

@@ -19,7 +19,7 @@ from objectives.dynamics import diffusivity
 from objectives.observables import Grid, uniform_grid
 from objectives.pair_correlation import element_pairs, radial_distribution, window_deviations
 from objectives.statistics import jackknife
-from objectives.survival import first_times, median_and_stderr, restricted_mean
+from objectives.survival import first_times, median_and_stderr, median_interval, restricted_mean
 from potentials.edges import largest_radius
 from potentials.system import System
 from samplers import Trajectory
@@ -139,10 +139,13 @@ def _stable_times(
     deviations = structure_breaks(system, trajectory.positions, trajectory.alive, blocks, grid, window)
     times, broken = first_times(deviations, config.evaluation.get("rdf_deviation", 3.0), window * frame)
     median = median_and_stderr(times, broken)
+    lower, upper = median_interval(times, broken)
     mean = restricted_mean(times, broken, window * frame * deviations.shape[1])
     return {
         "rdf_stable_time_ps_median": median.value,
         "rdf_stable_time_ps_median_stderr": median.stderr,
+        "rdf_stable_time_ps_median_lower": lower,
+        "rdf_stable_time_ps_median_upper": upper,
         "rdf_stable_time_ps_mean": mean.value,
         "rdf_stable_time_ps_mean_stderr": mean.stderr,
         "rdf_unstable_chains": int(broken.sum()),

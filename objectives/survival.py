@@ -98,6 +98,30 @@ def median_time(times: ArrayLike, broken: ArrayLike) -> float:
     return float(curve.times[below[0]]) if len(below) else float("inf")
 
 
+def median_interval(times: ArrayLike, broken: ArrayLike, z: float = 1.96) -> tuple[float, float]:
+    """A confidence interval of the median stable time, which censoring leaves defined: from where the lower
+    bound of `kaplan_meier` reaches ½ to where the upper bound does (Brookmeyer and Crowley, Biometrics 38,
+    29, 1982).
+
+    Args:
+      times, broken, z: as in `kaplan_meier`.
+
+    Returns:
+      lower, upper: lower is the longest time that was watched where the bound stays above ½, upper infinite
+        where its bound does.
+
+    Raises:
+      ValueError: as `kaplan_meier`.
+    """
+    curve = kaplan_meier(times, broken, z)
+    reached, gone = (np.flatnonzero(bound <= 0.5) for bound in (curve.lower, curve.upper))
+    if curve.first_lower <= 0.5:
+        lower = 0.0
+    else:
+        lower = float(curve.times[reached[0]]) if len(reached) else float(np.max(times))
+    return lower, float(curve.times[gone[0]]) if len(gone) else float("inf")
+
+
 def median_and_stderr(
     times: ArrayLike, broken: ArrayLike, *, n_resamples: int = 1000, seed: int = 0
 ) -> Estimate:

@@ -7,7 +7,14 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import CensoredData, binomtest, ecdf
 
-from objectives.survival import first_times, kaplan_meier, median_and_stderr, median_time, restricted_mean
+from objectives.survival import (
+    first_times,
+    kaplan_meier,
+    median_and_stderr,
+    median_interval,
+    median_time,
+    restricted_mean,
+)
 
 
 def lifetimes(n, censored_at, seed=0, mean=40.0, ties=False):
@@ -92,3 +99,25 @@ def test_first_windows_above_a_threshold():
     assert broken.tolist() == [False, True, True]
     with pytest.raises(ValueError, match=r"expected \[R, W\]"):
         first_times([1.0], 3.0, 0.5)
+
+
+@pytest.mark.parametrize("censored_at", [1000.0, 40.0])  # the median is at 27.7
+def test_the_interval_of_the_median_covers_it(censored_at):
+    trials = 600
+    intervals = np.array([median_interval(*lifetimes(32, censored_at, seed)) for seed in range(trials)])
+    low, high = intervals.T
+    median = 40.0 * np.log(2)
+    share = np.mean((low <= median) & (median <= high))
+    assert 0.93 < share < 0.98 + 3 * np.sqrt(0.05 * 0.95 / trials)
+    assert np.mean(low > median) < 0.05 and np.mean(high < median) < 0.05
+    assert np.isinf(high).any() == (censored_at == 40.0)
+
+
+def test_an_interval_where_few_or_all_break():
+    times, broken = np.full(32, 100.0), np.zeros(32, bool)
+    assert median_interval(times, broken) == (100.0, np.inf)
+    times[:3], broken[:3] = 1.0, True
+    assert median_interval(times, broken) == (100.0, np.inf)
+    assert median_interval([1.0, 2.0, 3.0], [True] * 3) == (0.0, np.inf)  # three say nothing
+    low, high = median_interval(np.arange(1.0, 33.0), [True] * 32)
+    assert 8 < low < 16 < high < 25  # order statistics 10 and 23 by the binomial
