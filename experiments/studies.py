@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from experiments.configs import ethanol, rmd17_ethanol, small_water, unstable_ethanol
+from experiments.configs import ethanol, rmd17_ethanol, small_peptide, small_water, unstable_ethanol
 
 
 class Variant(NamedTuple):
@@ -161,5 +161,11 @@ STUDIES = {
         },
         files=("water.extxyz", "water_test.extxyz"),
         made_by="python -m experiments.water",
+    ),
+    "peptide": Study(
+        small_peptide.get_config(),
+        {"mse": Variant("", {}), "stable": Variant("mse", {**_WINDOWS, "objective": "stable"})},
+        files=("peptide.npz",),
+        made_by="python -m experiments.reference --molecule=ac-ala3-nhme",
     ),
 }

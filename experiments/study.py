@@ -107,6 +107,8 @@ def cell_config(study: Study, name: str, n_frames: int, seed: int, root: Path) -
     variant = study.variants[name]
     config.seed = seed
     config.dataset.train = n_frames
+    if study.files:
+        config.dataset.name = ""
     for setting, name in zip(("path", "test_path")[: len(study.files)], study.files, strict=True):
         config.dataset[setting] = str(root / name)
     sized = {**study.sizes.get(n_frames, {}), **variant.sizes.get(n_frames, {})}

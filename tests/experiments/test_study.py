@@ -137,6 +137,8 @@ def test_data_of_a_study_is_made_before_and_lies_with_its_runs(tmp_path):
     settings = cell_config(study, "crmse", 950, 0, tmp_path).dataset
     assert settings.path == str(tmp_path / "water.extxyz")
     assert settings.test_path == str(tmp_path / "water_test.extxyz")
+    settings = cell_config(STUDIES["peptide"], "mse", 950, 0, tmp_path).dataset
+    assert (settings.name, settings.path, settings.test_path) == ("", str(tmp_path / "peptide.npz"), "")
 
 
 def test_a_record_is_of_the_data_it_was_made_with_wherever_that_lies(tmp_path):
@@ -173,5 +175,5 @@ def test_every_cell_has_a_valid_configuration(name, tmp_path):
         assert {*evaluations} >= {"eval"} and config.is_locked  # so that a misspelt field is an error
         epochs = config.pre_training.n_updates / (200 // config.training.batch_size)
         # Few frames want more of them, or the fit is not finished: as it is not to be in one study, nor can
-        # be in a box.
-        assert (epochs >= 1500) == (name not in ("unstable_ethanol", "water"))
+        # be in a box or of a peptide.
+        assert (epochs >= 1500) == (name not in ("unstable_ethanol", "water", "peptide"))
