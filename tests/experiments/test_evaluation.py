@@ -291,7 +291,7 @@ def test_from_params_to_metrics(sampler):
     averages |= {f"training_frames_{name}" for name in noisy}
     averages |= {f"stable_time_{unit}_mean"}
     # Undefined where fewer than half of the chains broke.
-    medians = {f"stable_time_{unit}_median", f"stable_time_{unit}_median_stderr"}
+    medians = {f"stable_time_{unit}_median{end}" for end in ("", "_stderr", "_lower", "_upper")}
     assert set(metrics) == averages | {f"{name}_stderr" for name in averages} | others | settings | medians
     metrics = {name: value for name, value in metrics.items() if name not in medians}
     for name in averages:
