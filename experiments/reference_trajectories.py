@@ -44,9 +44,7 @@ def reference_trajectory(config: ConfigDict, problem: Problem) -> dict[str, jax.
       ValueError, OSError: frames that can not be read, or are of another system, or test frames alone; for
         weights, frames without energies.
     """
-    section = SECTIONS.get(config.objective, "")
-    source = config.get(section, {}).get("reference", "")
-    temperature = config.stable.temperature if section == "stable" else 0.0
+    section, source, temperature = _named(config)
     elsewhere = temperature not in (0.0, config.dataset.temperature)
     if section == "stable" and source and holds_values(source):
         return {}
@@ -77,6 +75,14 @@ def reference_trajectory(config: ConfigDict, problem: Problem) -> dict[str, jax.
     return _weighted(frames, problem, config, temperature)
 
 
+def _named(config: ConfigDict) -> tuple[str, str, float]:
+    """The section that the objective takes a reference from, the reference, and StABlE's temperature, 0 for
+    the data's."""
+    section = SECTIONS.get(config.objective, "")
+    temperature = config.stable.temperature if section == "stable" else 0.0
+    return section, config.get(section, {}).get("reference", ""), temperature
+
+
 def _weighted(
     frames: Frames, problem: Problem, config: ConfigDict, temperature: float
 ) -> dict[str, jax.Array]:
@@ -102,15 +108,14 @@ def reference_digest(config: ConfigDict) -> str:
     Raises:
       ValueError, OSError: as `reference_frames`.
     """
-    section = SECTIONS.get(config.objective, "")
-    source = config.get(section, {}).get("reference", "")
+    section, source, temperature = _named(config)
     if not source:
         return ""
     if section == "stable" and holds_values(source):
         with np.load(source, allow_pickle=False) as file:
             arrays = [file[name] for name in sorted(set(file.files) & set(OBSERVABLES))]
     else:
-        elsewhere = section == "stable" and config.stable.temperature not in (0.0, config.dataset.temperature)
+        elsewhere = temperature not in (0.0, config.dataset.temperature)
         frames = reference_frames(source, config.dataset, labelled=elsewhere)
         arrays = [frames.positions, *([frames.energies] if elsewhere else [])]
     digest = hashlib.sha256()
@@ -127,9 +132,8 @@ def check_reference(workdir: Path, digest: str, config: ConfigDict) -> None:
     """
     path = workdir / REFERENCE_DIGEST
     if path.exists() and path.read_text().strip() != digest:
-        setting = f"{SECTIONS[config.objective]}.reference"
-        source = config[SECTIONS[config.objective]].reference
-        raise ValueError(f"{setting}: {source} has changed since the run in {workdir} began")
+        section, source, _ = _named(config)
+        raise ValueError(f"{section}.reference: {source} has changed since the run in {workdir} began")
 
 
 def reference_frames(source: str, config: ConfigDict, labelled: bool = False) -> Frames:
