@@ -49,6 +49,7 @@ _GAINED = {
 }
 
 _RENAMED = {"nequip.n_radial": "n_hidden", "mace.n_radial": "n_hidden"}
+_UNITS = ("energy_unit", "length_unit", "force_unit")  # once settings of their own, now parts of one
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -235,6 +236,10 @@ def complete(record: dict) -> dict:
         section, field = name.split(".")
         if field in filled.get(section, {}):
             filled[section] = {new if key == field else key: v for key, v in filled[section].items()}
+    if "units" not in filled.get("dataset", {"units": ""}):
+        dataset = dict(filled["dataset"])
+        units = ",".join(dataset.pop(name, "") for name in _UNITS)
+        filled["dataset"] = {**dataset, "units": units.rstrip(",")}
     for name, value in _GAINED.items():
         section, _, field = name.rpartition(".")
         if not section:

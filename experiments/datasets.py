@@ -44,9 +44,7 @@ class DatasetConfig(Protocol):
     test: int  # 0: all that are left
     # 'file', 'random', 'blocks', an index npz, or '': 'file' if the set comes with a split, else 'random'
     split: str
-    energy_unit: str  # '': the format's own, here and below
-    length_unit: str
-    force_unit: str
+    units: str  # 'energy,length,force', of which parts may be left out; '': the format's own
     group: str  # of an HDF5 file's molecules; '': it has one
     labels: str  # 'original': MD17's, of an rMD17 file; '': the file's own
     ignore_cell: bool  # frames that call themselves periodic are molecules in vacuum
@@ -95,9 +93,7 @@ def load_splits(dataset_config: DatasetConfig, seed: int) -> Splits:
 def reading_settings(config: DatasetConfig) -> dict[str, Any]:
     """What `read_frames` takes beside the file."""
     return {
-        "energy_unit": config.energy_unit,
-        "length_unit": config.length_unit,
-        "force_unit": config.force_unit,
+        "units": config.units,
         "labels": config.labels,
         "group": config.group,
         "ignore_cell": config.ignore_cell,

@@ -25,7 +25,7 @@ from ase.io.formats import UnknownFileTypeError
 from numpy.typing import NDArray
 
 from experiments.deepmd_files import is_deepmd, read_deepmd
-from experiments.frames import Frames, energy_scale, force_scale, length_scale, one_cell
+from experiments.frames import Frames, energy_scale, force_scale, length_scale, one_cell, split_units
 from experiments.hdf5_files import is_hdf5, read_hdf5
 from experiments.npz_files import labelled_frames, read_npz, with_indices
 
@@ -36,9 +36,7 @@ _ASE_ERRORS = (UnknownFileTypeError, ValueError, LookupError, OSError, StopItera
 def read_frames(
     path: str | Path,
     *,
-    energy_unit: str | None = None,
-    length_unit: str | None = None,
-    force_unit: str | None = None,
+    units: str = "",
     labels: str = "",
     group: str = "",
     ignore_cell: bool = False,
@@ -50,9 +48,9 @@ def read_frames(
 
     Args:
       path: the file.
-      energy_unit: 'eV', 'kcal/mol', 'kJ/mol' or 'hartree'; empty or None for the format's own.
-      length_unit: 'angstrom' or 'bohr'; empty or None for the format's own.
-      force_unit: energy/length, such as 'kcal/mol/angstrom'; empty or None for the ratio of the two above.
+      units: of energy ('eV', 'kcal/mol', 'kJ/mol' or 'hartree'), length ('angstrom' or 'bohr') and forces
+        (energy/length), with commas between: 'kcal/mol,angstrom,eV/angstrom'. The format's own for an energy
+        or a length that is empty or left out, the ratio of the two for forces.
       labels: 'original' for MD17's energies and forces, which rMD17's files carry as `old_energies` and
         `old_forces`; empty for the file's own.
       group: the molecule of an HDF5 file that holds several.
@@ -68,6 +66,7 @@ def read_frames(
         cells that differ, or frames that are periodic in some directions only.
     """
     path = Path(path)
+    energy, length, force = split_units(units, f"{path}: units")
     if path.is_dir() and not is_deepmd(path):
         raise FileNotFoundError(f"{path}: a folder without type.raw; expected a file, or DeePMD-kit's layout")
     if not path.exists():
@@ -88,15 +87,14 @@ def read_frames(
         found = read_hdf5(path, group)
         frames = with_indices(path, labelled_frames(path, found.arrays, found.keys), found.arrays)
         energy_default, length_default = found.energy_unit, found.length_unit
-        if not (energy_unit or length_unit):
-            force_unit = force_unit or found.force_unit
+        if not (energy or length):
+            force = force or found.force_unit
     else:
         frames, energy_default, length_default = _read_ase(path, ignore_cell, labelled)
-    energy = energy_unit or energy_default
-    length = length_unit or length_default
+    energy, length = energy or energy_default, length or length_default
     energy_factor = energy_scale(energy, f"{path}: energy unit")
     length_factor = length_scale(length, f"{path}: length unit")
-    force_factor = force_scale(force_unit or f"{energy}/{length}", f"{path}: force unit")
+    force_factor = force_scale(force or f"{energy}/{length}", f"{path}: force unit")
     return frames._replace(
         positions=frames.positions * length_factor,
         energies=frames.energies * energy_factor,

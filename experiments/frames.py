@@ -91,6 +91,19 @@ class Splits(NamedTuple):
     test: Frames
 
 
+def split_units(units: str, what: str) -> tuple[str, str, str]:
+    """The units of energy, length and forces in 'energy,length,force'; empty where they are left out.
+
+    Raises:
+      ValueError, beginning with `what`: there are more than three.
+    """
+    parts = [part.strip() for part in units.split(",")]
+    if len(parts) > 3:
+        raise ValueError(f"{what} '{units}' are {len(parts)}; expected no more than energy,length,force")
+    energy, length, force = [*parts, "", ""][:3]
+    return energy, length, force
+
+
 def energy_scale(unit: str, what: str) -> float:
     """One `unit` of energy in eV; ValueError, beginning with `what`, if it is unknown."""
     return _scale(unit, ENERGY_UNITS, what)

@@ -28,9 +28,9 @@ def get_config() -> ConfigDict:
     # file | random | blocks (stretches of the trajectory) | an .npz with train, validation, test indices;
     # empty: the set's own, else random
     config.dataset.split = ""
-    config.dataset.energy_unit = ""  # eV | kcal/mol | hartree; empty: the format's own
-    config.dataset.length_unit = ""  # angstrom | bohr
-    config.dataset.force_unit = ""  # such as kcal/mol/angstrom
+    # Of energy (eV | kcal/mol | kJ/mol | hartree), length (angstrom | bohr) and, where they are not the ratio
+    # of these, forces: kcal/mol,angstrom,eV/angstrom. Empty parts, and those left out: the format's own.
+    config.dataset.units = ""
     config.dataset.labels = ""  # original: MD17's, of rMD17's files; empty: the file's own
     config.dataset.ignore_cell = False  # frames that call themselves periodic are molecules in vacuum
     config.dataset.temperature = placeholder(float)  # K, at which the frames were sampled; must be set

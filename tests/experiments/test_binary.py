@@ -246,6 +246,20 @@ def test_records_of_earlier_runs_have_every_field_of_today():
         assert not today - found, path
 
 
+def test_units_of_earlier_runs_are_one_setting():
+    for units, expected in (
+        (("", "", ""), ""),
+        (("kcal/mol", "", ""), "kcal/mol"),
+        (("hartree", "bohr", "eV/angstrom"), "hartree,bohr,eV/angstrom"),
+        (("", "", "eV/angstrom"), ",,eV/angstrom"),
+    ):
+        names = ("energy_unit", "length_unit", "force_unit")
+        dataset = complete({"dataset": {"path": "a", **dict(zip(names, units, strict=True))}})["dataset"]
+        assert dataset["units"] == expected
+        assert not set(names) & dataset.keys()
+    assert complete({"dataset": {"units": ",bohr"}})["dataset"]["units"] == ",bohr"
+
+
 def flat(tree, prefix=""):
     """Names of the leaves."""
     if not isinstance(tree, dict):

@@ -77,7 +77,7 @@ def test_warnings_reach_the_log(tmp_path, warnings):
     frames = harmonic(20)
     path = str(save(tmp_path / "a.npz", md17_arrays(frames)))
     leak = str(save(tmp_path / "t.npz", md17_arrays(frames.take(np.array([3, 18, 19])))))
-    load_splits(config(path=path, test_path=leak, force_unit="hartree/angstrom"), 0)
+    load_splits(config(path=path, test_path=leak, units=",,hartree/angstrom"), 0)
     assert "a.npz: forces have an RMS of" in warnings[0]
     assert any("t.npz: forces have an RMS of" in line for line in warnings)
     assert "a.npz: 1 test frames are training frames too" in warnings[-1]

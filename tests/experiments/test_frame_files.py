@@ -88,17 +88,17 @@ def test_package_sections_follow_one_another(tmp_path):
 @pytest.mark.parametrize(
     ("units", "energy", "length", "force"),
     [
-        ({"energy_unit": "eV"}, 1.0, 1.0, 1.0),
-        ({"energy_unit": "hartree", "length_unit": "bohr"}, 27.2113862, 0.529177211, 51.4220675),
-        ({"force_unit": "eV/angstrom"}, 1 / KCAL, 1.0, 1.0),
-        ({"force_unit": "kcal/mol/bohr"}, 1 / KCAL, 1.0, 1 / KCAL / 0.529177211),
-        ({"energy_unit": "kJ/mol"}, 0.0103642697, 1.0, 0.0103642697),
+        ("eV", 1.0, 1.0, 1.0),
+        ("hartree,bohr", 27.2113862, 0.529177211, 51.4220675),
+        (",,eV/angstrom", 1 / KCAL, 1.0, 1.0),
+        (",,kcal/mol/bohr", 1 / KCAL, 1.0, 1 / KCAL / 0.529177211),
+        ("kJ/mol,,", 0.0103642697, 1.0, 0.0103642697),
     ],
 )
 def test_units_override_the_format(tmp_path, units, energy, length, force):
     frames = harmonic(3)
     arrays = md17_arrays(frames)
-    got = read_frames(save(tmp_path / "a.npz", arrays), **units)
+    got = read_frames(save(tmp_path / "a.npz", arrays), units=units)
     np.testing.assert_allclose(got.energies, arrays["E"][:, 0] * energy, rtol=1e-8)
     np.testing.assert_allclose(got.positions, arrays["R"] * length, rtol=1e-8)
     np.testing.assert_allclose(got.forces, arrays["F"] * force, rtol=1e-8)
@@ -107,15 +107,16 @@ def test_units_override_the_format(tmp_path, units, energy, length, force):
 @pytest.mark.parametrize(
     ("units", "match"),
     [
-        ({"energy_unit": "erg"}, r"a\.npz: energy unit 'erg' is unknown; expected one of eV, kcal/mol"),
-        ({"length_unit": "nm"}, r"a\.npz: length unit 'nm' is unknown; expected one of angstrom, bohr"),
-        ({"force_unit": "eV"}, r"a\.npz: force unit 'eV' is not energy/length"),
-        ({"force_unit": "eV/nm"}, r"a\.npz: force unit 'nm'"),
+        ("erg", r"a\.npz: energy unit 'erg' is unknown; expected one of eV, kcal/mol"),
+        (", nm", r"a\.npz: length unit 'nm' is unknown; expected one of angstrom, bohr"),
+        (",,eV", r"a\.npz: force unit 'eV' is not energy/length"),
+        (",,eV/nm", r"a\.npz: force unit 'nm'"),
+        ("eV,angstrom,eV/angstrom,fs", r"a\.npz: units .* are 4; expected no more than energy,length,force"),
     ],
 )
 def test_unknown_units(tmp_path, units, match):
     with pytest.raises(ValueError, match=match):
-        read_frames(save(tmp_path / "a.npz", md17_arrays(harmonic(3))), **units)
+        read_frames(save(tmp_path / "a.npz", md17_arrays(harmonic(3))), units=units)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ def boxed(frames, cell=(20, 21, 22)):
 
 def test_periodic_extxyz(tmp_path):
     ase.io.write(tmp_path / "b.extxyz", boxed(images(harmonic(3))))
-    found = read_frames(tmp_path / "b.extxyz", length_unit="bohr", force_unit="eV/angstrom")
+    found = read_frames(tmp_path / "b.extxyz", units=",bohr,eV/angstrom")
     np.testing.assert_allclose(found.cell, np.diag([20, 21, 22]) * 0.529177210903)
     assert found.take(np.array([1])).cell is found.cell
     assert read_frames(tmp_path / "b.extxyz", ignore_cell=True).cell is None

@@ -66,7 +66,7 @@ def test_the_users_units_come_first(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for name, values in zip("zREF", frames[:4], strict=True):
             file[name] = values
-    assert_same(read_frames(tmp_path / "a.h5", energy_unit="eV", length_unit="angstrom"), frames)
+    assert_same(read_frames(tmp_path / "a.h5", units="eV,angstrom"), frames)
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments.inspection import inspect_frames, inspection_figure
 from tests.experiments.harmonic_frames import REST, STIFFNESS, harmonic, rmd17_arrays
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def line(found, start):
@@ -71,13 +68,16 @@ def test_the_binary(tmp_path):
 
     def run(*arguments):
         command = [sys.executable, "-m", "experiments.inspect", *map(str, arguments)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
     good = run(tmp_path / "kcal.npz", "--temperature=500", f"--figure={tmp_path / 'f.png'}")
     assert (
         good.returncode == 0 and "no doubts" in good.stdout and (tmp_path / "f.png").stat().st_size > 10_000
     )
-    doubtful = run(tmp_path / "kcal.npz", "--temperature=500", "--figure=", "--energy_unit=eV")
+    assert {path.name for path in tmp_path.iterdir()} == {"kcal.npz", "wrong.npz", "f.png"}
+    assert "figure: kcal_inspection.png" in run("kcal.npz").stdout
+    assert (tmp_path / "kcal_inspection.png").exists()
+    doubtful = run(tmp_path / "kcal.npz", "--temperature=500", "--figure=", "--units=eV")
     assert (
         doubtful.returncode == 0 and "doubt: " in doubtful.stdout and "kcal/mol read as eV" in doubtful.stdout
     )

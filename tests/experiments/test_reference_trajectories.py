@@ -177,7 +177,7 @@ def test_means_at_another_temperature_are_boltzmann_weighted(tmp_path):
     frames, energies = validation.positions[:7], np.linspace(-0.2, 0.1, 7)
     arrays = {"z": problem.system.numbers, "E": energies - 4000.0, "F": np.zeros_like(frames)}
     np.savez(tmp_path / "frames.npz", R=frames, e_unit="eV", **arrays)
-    at_700 = {"stable.temperature": 700.0, "dataset.energy_unit": "eV"}
+    at_700 = {"stable.temperature": 700.0, "dataset.units": "eV"}
     weights = np.exp(-energies * (1 / 700 - 1 / 500) / 8.617333e-5)  # of two Boltzmann factors
     lengths = np.asarray(bond_lengths(frames, problem.system.bonds))
     expected = weights @ lengths / weights.sum()
@@ -253,13 +253,13 @@ def test_every_target_is_of_the_replicas_temperature(tmp_path):
 def test_weights_are_by_the_labels_trained_on(data):
     config = config_for("rmd17_ethanol", **{"dataset.name": "rmd17_ethanol_01", "dataset.path": ""})
     # Units are those of a file of the user's own, not of a known set.
-    config.dataset.energy_unit = config.dataset.length_unit = ""
+    config.dataset.units = ""
     for labels, key in (("", "energies"), ("original", "old_energies")):
         config.dataset.labels = labels
         own = reference_frames("rmd17_ethanol_01", config.dataset, labelled=True)
         with np.load(data / "rmd17" / "rmd17_ethanol_train_01.npz") as file:
             assert_allclose(own.energies, file[key] / 23.060548, rtol=1e-6)
-    mine = config_for("rmd17_ethanol_01", **{"dataset.energy_unit": "hartree", "dataset.length_unit": "bohr"})
+    mine = config_for("rmd17_ethanol_01", **{"dataset.units": "hartree,bohr"})
     other = reference_frames("rmd17_ethanol_01", mine.dataset, labelled=True)
     with np.load(data / "rmd17" / "rmd17_ethanol_train_01.npz") as file:
         assert_allclose(other.positions, file["coords"])

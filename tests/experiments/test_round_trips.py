@@ -80,8 +80,8 @@ def test_units_of_a_file(given_frames, energy, length):
     )
     with tempfile.TemporaryDirectory() as folder:
         path = save(Path(folder) / "a.npz", dict(zip("zREF", scaled[:4], strict=True)))
-        found = read_frames(path, energy_unit=energy, length_unit=length)
-        alone = read_frames(path, energy_unit=energy, length_unit=length, force_unit=f"{energy}/{length}")
+        found = read_frames(path, units=f"{energy},{length}")
+        alone = read_frames(path, units=f"{energy}, {length}, {energy}/{length}")
     same(found, given_frames, 1e-9)
     same(alone, found, 0)
 
