@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,35 +22,15 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
-from experiments.configs import base
+from experiments.configurations import check_sections, complete, difference
 
 PACKAGES = ("boltzfit", "jax", "jaxlib", "jax-md", "flax", "optax", "numpy", "orbax-checkpoint")
 
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "ethanol.py"
 
-_GAINED = {
-    "weights": "",
-    "dataset.labels": "",
-    "dataset.group": "",
-    "dataset.ignore_cell": False,
-    "pre_training.optimiser": "adam",
-    "post_training.optimiser": "adam",
-    "post_training.max_force_rise": 0.0,
-    "evaluation.bond_deviation": 0.5,
-    "evaluation.temperature": 0.0,
-    "evaluation.reference": "",
-    "evaluation.vacf_lags": 0,
-    "evaluation.rdf_deviation": 3.0,
-    "contrastive.reference": "",
-    "stable.temperature": 0.0,
-    "stable.estimator": "global",
-    "stable.deviation_bins": 0,
-    "stable.per_bin": 5,
-}
-
-_RENAMED = {"nequip.n_radial": "n_hidden", "mace.n_radial": "n_hidden"}
-_UNITS = ("energy_unit", "length_unit", "force_unit")  # once settings of their own, now parts of one
+PROVENANCE = "provenance.json"
+"""File of a workdir: code, versions and device of the process that last trained in it."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -127,6 +108,10 @@ def _parse_flags(arguments: list[str], operand: str, module: str) -> list[str]:
         _fail(ValueError(f"no flag --{error.flagname}; a run's settings change by --set {setting}=VALUE"))
     except (flags.Error, ValueError, TypeError, OSError) as error:
         _fail(error)
+    except Exception as error:
+        if not configured:
+            raise
+        _fail(ValueError(f"--config: {_place(error)}"))  # of a configuration of the user's own
     for name in flags.FLAGS:
         if flags.FLAGS[name].present and (owner := _foreign(name, module)):
             _fail(ValueError(f"--{name} is a flag of {owner}, and none of this binary"))
@@ -135,6 +120,15 @@ def _parse_flags(arguments: list[str], operand: str, module: str) -> list[str]:
     if len(rest) > 1 + bool(operand):
         _fail(ValueError(f"unexpected argument '{rest[-1]}'; flags start with --"))
     return rest
+
+
+def _place(error: Exception) -> str:
+    """An error in a user's code, and the line that it comes from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = (
+        "" if isinstance(error, SyntaxError) else f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
+    )
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def _foreign(name: str, module: str) -> str:
@@ -214,7 +208,9 @@ def read_config(workdir: str | Path) -> ConfigDict:
     if not record.exists():
         raise InputError(f"{record}: no such file; expected the workdir of a training run")
     with reading_input():
-        return ConfigDict(_read_record(record))
+        found = _read_record(record)
+        check_sections(found, str(record))
+        return ConfigDict(found)
 
 
 def _read_record(record: Path) -> dict:
@@ -227,45 +223,8 @@ def _read_record(record: Path) -> dict:
     return complete(found)
 
 
-def complete(record: dict) -> dict:
-    """A configuration's record with the fields that configurations have gained since the first runs, at
-    the values that change nothing, and today's names. Fields that a user's own configuration leaves out stay
-    out."""
-    filled = dict(record)
-    for name, new in _RENAMED.items():
-        section, field = name.split(".")
-        if field in filled.get(section, {}):
-            filled[section] = {new if key == field else key: v for key, v in filled[section].items()}
-    if "units" not in filled.get("dataset", {"units": ""}):
-        dataset = dict(filled["dataset"])
-        units = ",".join(dataset.pop(name, "") for name in _UNITS)
-        filled["dataset"] = {**dataset, "units": units.rstrip(",")}
-    for name, value in _GAINED.items():
-        section, _, field = name.rpartition(".")
-        if not section:
-            filled.setdefault(field, value)
-        elif section in filled:
-            filled[section] = {field: value} | filled[section]
-    # No run that uses one is older than it.
-    for section in ("stable", "stable_compat", "nequip", "mace", "gemnet_t"):
-        filled.setdefault(section, json.loads(base.get_config()[section].to_json()))
-    return filled
-
-
 def write_atomically(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
-
-
-def difference(old: dict, new: dict, prefix: str = "") -> str:
-    """The first field in which two nested records differ, as words; empty where they are equal."""
-    for key in sorted(old.keys() | new.keys()):
-        one, other = old.get(key), new.get(key)
-        if one == other:
-            continue
-        if isinstance(one, dict) and isinstance(other, dict):
-            return difference(one, other, f"{prefix}{key}.")
-        return f"{prefix}{key} is {one!r} there and {other!r} here"
-    return ""

@@ -100,7 +100,7 @@ class PotentialCalculator(Calculator):
         limit = min(ROOM_LIMIT * room, len(problem.system.numbers) - 1)
 
         def function(room: int) -> Function:
-            return labels(potential, jax.jit(potential.tabulate)(with_room(params, room)))
+            return labels(potential, with_room(params, room))
 
         def roomier(positions: NDArray) -> Function | None:
             nonlocal room

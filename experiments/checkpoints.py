@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,8 @@ class Checkpoints:
             saved, reason = self._manager.save(int(state.step), args=items), "refused"
         except (OSError, ValueError) as error:  # TensorStore's, of a full disk too, are ValueErrors
             saved, reason = False, (str(error) or type(error).__name__).splitlines()[0]
+            for torn in self._folder.glob("*.orbax-checkpoint-tmp*"):  # on a full disk, what is left of it
+                shutil.rmtree(torn, ignore_errors=True)
         if not saved:
             last = max(self.steps(), default=None)
             kept = "none was written before" if last is None else f"the last one is of update {last}"
@@ -98,7 +102,7 @@ class Checkpoints:
         weights, progress = found["weights"], found["progress"]
         for step in self.steps():
             if step > int(progress["step"]):
-                (self._folder / str(step)).rename(self._folder / f"unreadable_{step}")
+                (self._folder / str(step)).rename(self._free(f"unreadable_{step}"))
         self._manager.reload()
         return TrainState(
             step=progress["step"],
@@ -108,6 +112,11 @@ class Checkpoints:
             objective=_unflatten(template.objective, progress["objective"]),
             key=progress["key"],
         )
+
+    def _free(self, name: str) -> Path:
+        """A folder of this name that is not there yet: the step may have been damaged before."""
+        names = itertools.chain([name], (f"{name}_{again}" for again in itertools.count(2)))
+        return next(path for path in map(self._folder.joinpath, names) if not path.exists())
 
     def restore_weights(self, params: Any, optimiser: Any) -> tuple[Any, Any, Any]:
         """(params, average, optimiser state) of the latest readable checkpoint.

@@ -45,6 +45,7 @@ class DatasetConfig(Protocol):
     # 'file', 'random', 'blocks', an index npz, or '': 'file' if the set comes with a split, else 'random'
     split: str
     units: str  # 'energy,length,force', of which parts may be left out; '': the format's own
+    label_names: str  # names of energy and forces in what ASE reads; '': 'energy,forces'
     group: str  # of an HDF5 file's molecules; '': it has one
     labels: str  # 'original': MD17's, of an rMD17 file; '': the file's own
     ignore_cell: bool  # frames that call themselves periodic are molecules in vacuum
@@ -94,6 +95,7 @@ def reading_settings(config: DatasetConfig) -> dict[str, Any]:
     """What `read_frames` takes beside the file."""
     return {
         "units": config.units,
+        "label_names": config.label_names,
         "labels": config.labels,
         "group": config.group,
         "ignore_cell": config.ignore_cell,

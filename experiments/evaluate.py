@@ -8,6 +8,7 @@ Writes W/eval/metrics.json, curves.npz, PNG figures and report.html. Settings ar
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from experiments import binary
 from experiments.checkpoints import Checkpoints
+from experiments.configurations import difference
 from experiments.distributions import Distributions
 from experiments.evaluation import Metrics, evaluate
 from experiments.figures import figures, save
@@ -46,6 +48,7 @@ BESIDE = flags.DEFINE_multi_string(
     "beside", [], "Workdir of another run, evaluated into a folder of the same name, for the report."
 )
 
+SETTINGS = "settings.json"  # of an evaluation, beside its metrics
 SPREAD_TOLERANCE = 0.2  # anharmonicity moves the energy spread of a bound molecule by less
 RESOLUTION = 0.1  # a virial temperature less certain than this share of the stated one decides nothing
 
@@ -59,6 +62,7 @@ def main() -> None:
     with binary.reading_input():
         for assignment in SET.value:
             change(config, assignment)
+        check_output(workdir, OUTPUT.value, config)
         *names, own_name = folder_names([*BESIDE.value, str(workdir)])
         beside = dict(zip(BESIDE.value, names, strict=True))
         others = [other_run(folder, name, OUTPUT.value, config) for folder, name in beside.items()]
@@ -142,7 +146,8 @@ def prepare_evaluation(config: ConfigDict, workdir: Path) -> Problem:
     check_limits(config)
     problem = make_problem(config)
     check_data(workdir, problem)
-    check_evaluation(config, problem, has_negatives=(workdir / "negatives.npz").exists())
+    negatives = read_negatives(workdir / "negatives.npz")
+    check_evaluation(config, problem, has_negatives=negatives is not None)
     return problem
 
 
@@ -191,6 +196,35 @@ def load_params(workdir: Path, problem: Problem) -> Params:
     return average
 
 
+def weights_digest(params: Params) -> str:
+    """By which a simulation that goes on, or a model's card, tells weights from others."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_output(workdir: Path, output: str, config: ConfigDict) -> None:
+    """Checks that results can go where they are to go, so that no short trial replaces those of hours.
+
+    Raises:
+      ValueError: a folder outside the workdir, or one that holds an evaluation of other settings.
+    """
+    folder = workdir / output
+    if workdir.resolve() not in folder.resolve().parents:
+        raise ValueError(f"--output={output}: expected a folder's name, within the workdir")
+    record = folder / SETTINGS
+    whole = record.exists() and (folder / "metrics.json").exists()
+    if whole and (other := difference(json.loads(record.read_text()), _settings(config))):
+        raise ValueError(f"{folder} holds another evaluation: {other}; expected another --output")
+
+
+def _settings(config: ConfigDict) -> dict[str, Any]:
+    """What decides an evaluation of given weights."""
+    sampler = config.evaluation.sampler
+    return json.loads(json.dumps({"evaluation": dict(config.evaluation), sampler: dict(config[sampler])}))
+
+
 def evaluate_run(
     config: ConfigDict,
     problem: Problem,
@@ -209,6 +243,7 @@ def evaluate_run(
     folder = workdir / output
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
+        binary.write_atomically(folder / SETTINGS, json.dumps(_settings(config), indent=1) + "\n")
         return _evaluate_run(config, problem, params, workdir, folder, progress)
 
 
@@ -232,6 +267,7 @@ def _evaluate_run(
         metrics |= more
         curves |= extra
     metrics |= {f"run_{key.replace(' ', '_')}": value for key, value in binary.provenance().items()}
+    metrics["run_weights"] = weights_digest(params)
     metrics |= {"objective": config.objective, "dataset": dataset_name(config), "seed": config.seed}
     partial = folder / ".curves.partial.npz"
     np.savez_compressed(partial, **curves)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from experiments import binary
-from experiments.evaluate import load_params
+from experiments.evaluate import load_params, weights_digest
 from experiments.model_files import write_model
 from experiments.problem import check_data, make_problem
 
@@ -32,10 +33,30 @@ def main() -> None:
         problem = make_problem(config)
         check_data(workdir, problem)
         params = load_params(workdir, problem)
-        metrics_file = workdir / "eval" / "metrics.json"
-        metrics = json.loads(metrics_file.read_text()) if metrics_file.exists() else {}
-        write_model(output, config, problem, params, metrics)
+        metrics = read_record(workdir / "eval" / "metrics.json")
+        if metrics.get("run_weights", digest := weights_digest(params)) != digest:
+            binary.LOG.warning("%s/eval is of other weights than the latest: not in the card", workdir)
+            metrics = {}
+        trained_with = read_record(workdir / binary.PROVENANCE)
+        write_model(output, config, problem, params, metrics, trained_with)
     binary.LOG.info("%s: %s", output, ", ".join(sorted(path.name for path in output.iterdir())))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A flat JSON object; empty where there is no such file.
+
+    Raises:
+      ValueError: a damaged file.
+    """
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(found).__name__}")
+    return found
 
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ def png(figure: Figure) -> bytes:
     """The figure as PNG at 150 dpi, or at the next lower resolution that keeps it within `MAX_BYTES`."""
     for dpi in (150, 120, 100, 75):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+        figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": "boltzfit"})
         if buffer.tell() < MAX_BYTES:
             break
     return buffer.getvalue()

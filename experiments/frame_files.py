@@ -21,7 +21,6 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.io.formats import UnknownFileTypeError
 from numpy.typing import NDArray
 
 from experiments.deepmd_files import is_deepmd, read_deepmd
@@ -29,14 +28,12 @@ from experiments.frames import Frames, energy_scale, force_scale, length_scale, 
 from experiments.hdf5_files import is_hdf5, read_hdf5
 from experiments.npz_files import labelled_frames, read_npz, with_indices
 
-# What ASE's many readers raise on files that are not theirs.
-_ASE_ERRORS = (UnknownFileTypeError, ValueError, LookupError, OSError, StopIteration, RuntimeError)
-
 
 def read_frames(
     path: str | Path,
     *,
     units: str = "",
+    label_names: str = "",
     labels: str = "",
     group: str = "",
     ignore_cell: bool = False,
@@ -51,6 +48,7 @@ def read_frames(
       units: of energy ('eV', 'kcal/mol', 'kJ/mol' or 'hartree'), length ('angstrom' or 'bohr') and forces
         (energy/length), with commas between: 'kcal/mol,angstrom,eV/angstrom'. The format's own for an energy
         or a length that is empty or left out, the ratio of the two for forces.
+      label_names: of energy and forces in what ASE reads, 'REF_energy,REF_forces'; empty: 'energy,forces'.
       labels: 'original' for MD17's energies and forces, which rMD17's files carry as `old_energies` and
         `old_forces`; empty for the file's own.
       group: the molecule of an HDF5 file that holds several.
@@ -73,6 +71,10 @@ def read_frames(
         raise FileNotFoundError(f"{path}: no such file")
     if group and not is_hdf5(path):
         raise ValueError(f"{path}: group '{group}' is asked for, which only HDF5 files hold")
+    if label_names and (path.is_dir() or zipfile.is_zipfile(path) or is_hdf5(path)):
+        raise ValueError(
+            f"{path}: label_names '{label_names}' are asked for, which only files have that ASE reads"
+        )
     if labels and is_deepmd(path):
         raise ValueError(f"{path}: labels '{labels}' are asked for, which only rMD17's npz files hold")
     if is_deepmd(path):
@@ -90,7 +92,7 @@ def read_frames(
         if not (energy or length):
             force = force or found.force_unit
     else:
-        frames, energy_default, length_default = _read_ase(path, ignore_cell, labelled)
+        frames, energy_default, length_default = _read_ase(path, label_names, ignore_cell, labelled)
     energy, length = energy or energy_default, length or length_default
     energy_factor = energy_scale(energy, f"{path}: energy unit")
     length_factor = length_scale(length, f"{path}: length unit")
@@ -103,11 +105,16 @@ def read_frames(
     )
 
 
-def _read_ase(path: Path, ignore_cell: bool, labelled: bool) -> tuple[Frames, str, str]:
+def _read_ase(path: Path, label_names: str, ignore_cell: bool, labelled: bool) -> tuple[Frames, str, str]:
     """Frames by way of ASE, in its units."""
+    names = tuple(key.strip() for key in label_names.split(",")) if label_names else ("energy", "forces")
+    if len(names) != 2 or not all(names):
+        raise ValueError(
+            f"{path}: label_names '{label_names}'; expected two names, such as REF_energy,REF_forces"
+        )
     try:
-        images = ase.io.read(path, index=":")
-    except _ASE_ERRORS as error:
+        images = ase.io.read(path, index=":", do_not_split_by_at_sign=True)
+    except Exception as error:  # ASE's many readers have no common error for what they can not read
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
             f"{path}: ASE can not read it ({reason}); expected npz, extxyz or a trajectory"
@@ -122,7 +129,7 @@ def _read_ase(path: Path, ignore_cell: bool, labelled: bool) -> tuple[Frames, st
                 f" ({images[0].get_chemical_formula()}), or its atoms come in another order"
             )
     nothing = (np.nan, np.full((len(numbers), 3), np.nan))
-    labels = [_labels(path, row, atoms) if labelled else nothing for row, atoms in enumerate(images)]
+    labels = [_labels(path, row, atoms, names) if labelled else nothing for row, atoms in enumerate(images)]
     frames = Frames(
         numbers.astype(np.int64),
         np.stack([atoms.positions for atoms in images]).astype(np.float64),
@@ -148,15 +155,20 @@ def _cell(path: Path, images: list[Atoms]) -> NDArray[np.float64] | None:
     return one_cell(np.array([atoms.cell.array for atoms in images]), str(path))
 
 
-def _labels(path: Path, row: int, atoms: Atoms) -> tuple[float, NDArray]:
-    """Energy and forces of one ASE frame."""
-    present = () if atoms.calc is None else atoms.calc.results
-    for key in ("energy", "forces"):
-        if key not in present:
-            others = sorted({*present, *atoms.info, *atoms.arrays} - {"numbers", "positions"})
+def _labels(path: Path, row: int, atoms: Atoms, names: tuple[str, str]) -> tuple[float, NDArray]:
+    """Energy and forces of one ASE frame, as they were stored: a constraint would set the forces of fixed
+    atoms to zero, which no potential can fit."""
+    found = {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc else {})}
+    values = []
+    for name, shape in zip(names, ((), atoms.positions.shape), strict=True):
+        if name not in found:
+            others = ", ".join(sorted(found.keys() - {"numbers", "positions"})) or "none"
             raise ValueError(
-                f"{path}: frame {row} has no '{key}' (found: {', '.join(others) or 'none'});"
-                " expected the extxyz names 'energy' and 'forces'"
+                f"{path}: frame {row} has no '{name}' (found: {others}); expected the names 'energy' and "
+                "'forces', or those that dataset.label_names gives, such as REF_energy,REF_forces"
             )
-    # A constraint would set the forces of fixed atoms to zero, which no potential can fit.
-    return atoms.get_potential_energy(), atoms.get_forces(apply_constraint=False)
+        value = np.asarray(found[name])
+        if not np.issubdtype(value.dtype, np.number) or value.shape != shape:
+            raise ValueError(f"{path}: frame {row}: '{name}' is {found[name]!r}; expected numbers {shape}")
+        values.append(value)
+    return float(values[0]), values[1]

@@ -82,12 +82,12 @@ def read_hdf5(path: Path, group: str = "") -> Hdf5Frames:
             layout = LAYOUTS[name]
             names = [*layout.keys, *({_OPTIONAL} & set(node))]
             arrays = {key: np.asarray(node[key][()]) for key in names}
+            if layout.gradient:
+                arrays[layout.keys[3]] = -arrays[layout.keys[3]]
             units = [_text(node[key].attrs.get("units", "")) for key in layout.keys]
     except _UNREADABLE as error:
         raise ValueError(f"{path}: no readable HDF5 file ({error})") from error
     _, length, energy, force = units
-    if layout.gradient:
-        arrays[layout.keys[3]] = -arrays[layout.keys[3]]
     energy, length = energy or layout.energy_unit, length or layout.length_unit
     return Hdf5Frames(arrays, layout.keys, energy, length, force or f"{energy}/{length}")
 

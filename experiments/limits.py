@@ -58,6 +58,10 @@ def check_limits(config: ConfigDict) -> None:
     for name in _SHARES:
         _require(config, name, lambda x: 0 <= x <= 1, "a number within [0, 1]")
     _check_levels(config)
+    seeds = {"seed": config.seed, "evaluation.seed": config.get("evaluation", ConfigDict()).get("seed", 0)}
+    for name, seed in seeds.items():
+        if not 0 <= seed < 2**32:  # JAX would take 2³² + 1 for 1
+            raise ValueError(f"{name} is {seed}; expected a number within [0, 2^32)")
     if config.get("post_training") and config.post_training.get("warmup", 0) > config.post_training.n_updates:
         raise ValueError(
             f"post_training.warmup is {config.post_training.warmup}; expected at most "

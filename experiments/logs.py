@@ -15,6 +15,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from experiments.binary import LOG
+from experiments.npz_files import open_npz
 from objectives import Negatives
 
 
@@ -37,7 +39,8 @@ class TrainingLog:
         self._rows.append(row)
         partial = self._path.with_name(f".{self._path.name}.partial")
         with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
+            names = dict.fromkeys([*row, *(name for old in self._rows for name in old)])
+            writer = csv.DictWriter(file, fieldnames=list(names))
             writer.writeheader()
             writer.writerows(self._rows)
         partial.replace(self._path)
@@ -84,9 +87,12 @@ class NegativesLog:
         self._path = path
         self._records: dict[str, list[Any]] = {"steps": [], "positions": [], "energies": []}
         if path.exists() and upto:
-            with np.load(path) as file:
-                keep = file["steps"] <= upto
-                self._records = {name: list(file[name][keep]) for name in self._records}
+            try:
+                with open_npz(path) as file:
+                    keep = file["steps"] <= upto
+                    self._records = {name: list(file[name][keep]) for name in self._records}
+            except ValueError as error:
+                LOG.warning("%s; snapshots of the negatives begin anew", error)
 
     def add(self, step: int, samples: Any) -> None:
         """Keeps positions [R, N, 3] and energies [R] of whichever part of the samples are negatives."""

@@ -35,11 +35,22 @@ _SHOWN = (
 
 def labels(potential: Potential, params: Params) -> Callable[[Array], tuple[Array, Array]]:
     """positions [R, N, 3], Å -> (energies [R], eV, relative as the network gives them; forces, eV/Å)."""
-    return jax.vmap(partial(energy_and_forces(potential), params))
+    function = jax.vmap(partial(energy_and_forces(potential), params))
+
+    def exact(positions: Array) -> tuple[Array, Array]:
+        with jax.default_matmul_precision("highest"):  # TF32, a GPU's default, would ruin forces
+            return function(positions)
+
+    return exact
 
 
 def write_model(
-    output: Path, config: ConfigDict, problem: Problem, params: Params, metrics: Mapping[str, Any]
+    output: Path,
+    config: ConfigDict,
+    problem: Problem,
+    params: Params,
+    metrics: Mapping[str, Any],
+    trained_with: Mapping[str, str],
 ) -> None:
     """Writes the four files into a new folder, which appears whole or not at all.
 
@@ -47,6 +58,7 @@ def write_model(
       output: the folder.
       config, problem, params: of the run.
       metrics: of its evaluation; may be empty.
+      trained_with: versions, commit and device of the training; may be empty.
     """
     partial = output.with_name(f".{output.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)
@@ -57,7 +69,10 @@ def write_model(
     exported = export.export(function, platforms=PLATFORMS)(argument)
     serialized = bytes(exported.serialize())
     (partial / FUNCTION).write_bytes(serialized)
-    card = {**make_card(config, problem, metrics), "function_sha256": hashlib.sha256(serialized).hexdigest()}
+    card = {
+        **make_card(config, problem, metrics, trained_with),
+        "function_sha256": hashlib.sha256(serialized).hexdigest(),
+    }
     (partial / WEIGHTS).write_bytes(save(named(params), {"card": json.dumps(card)}))
     (partial / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     (partial / TEXT).write_text(_text(output.name, card), encoding="utf-8")
@@ -76,7 +91,9 @@ def named(params: Params) -> dict[str, np.ndarray]:
     return {"/".join(str(key.key) for key in path): np.ascontiguousarray(leaf) for path, leaf in leaves}
 
 
-def make_card(config: ConfigDict, problem: Problem, metrics: Mapping[str, Any]) -> dict[str, Any]:
+def make_card(
+    config: ConfigDict, problem: Problem, metrics: Mapping[str, Any], trained_with: Mapping[str, str]
+) -> dict[str, Any]:
     """What a user of the weights must know: the atoms, units, the energy's zero, how it was trained."""
     return {
         "numbers": problem.system.numbers.tolist(),
@@ -89,6 +106,7 @@ def make_card(config: ConfigDict, problem: Problem, metrics: Mapping[str, Any]) 
         "training_frames": len(problem.train.energies),
         "temperature_k": problem.system.temperature,
         "seed": config.seed,
+        "trained_with": dict(trained_with),
         "versions": binary.provenance(),
         "metrics": dict(metrics),
         "config": portable(config),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from experiments.comparison import Metrics
 from experiments.distributions import Distributions
 from experiments.engines import label
+from experiments.npz_files import open_npz
 from experiments.problem import Problem
 from objectives.alignment import nearest_rmsd
 from objectives.distances import wasserstein1
@@ -33,10 +34,14 @@ class NegativeFrames(NamedTuple):
 
 
 def read_negatives(path: Path, max_frames: int = MAX_FRAMES) -> NegativeFrames | None:
-    """Evenly spaced finite frames of a run's `negatives.npz`; None where it has none."""
+    """Evenly spaced finite frames of a run's `negatives.npz`; None where it has none.
+
+    Raises:
+      ValueError: a damaged file.
+    """
     if not path.exists():
         return None
-    with np.load(path) as file:
+    with open_npz(path) as file:
         positions, energies = file["positions"], file["energies"].ravel()
     positions = positions.reshape(-1, *positions.shape[2:])
     finite = np.flatnonzero(np.isfinite(positions).all(axis=(1, 2)) & np.isfinite(energies))

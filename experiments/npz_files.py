@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +17,38 @@ from experiments.frames import MD17_KEYS, RMD17_KEYS, Frames
 SECTIONS = ("train", "validation", "test")
 _ORIGINAL_KEYS = ("nuclear_charges", "coords", "old_energies", "old_forces")
 _PACKAGE_KEYS = ("numbers", *(f"{s}_{k}" for s in SECTIONS for k in ("positions", "energies", "forces")))
+# What zipfile, zlib and NumPy raise on damaged archives.
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, SyntaxError,
+    TypeError, ValueError, OverflowError, MemoryError,
+)  # fmt: skip
 _NPZ_FORMATS = {"rMD17": RMD17_KEYS, "MD17": MD17_KEYS, "boltzfit": _PACKAGE_KEYS}
+
+
+@contextmanager
+def open_npz(path: str | Path) -> Iterator[Mapping[str, NDArray]]:
+    """Arrays of an npz file by key, each read when it is asked for.
+
+    Raises:
+      OSError: no such file.
+      ValueError, naming the file: no npz, or a damaged one; or what is found wrong with the arrays within.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            yield data
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, ValueError) and str(path) in reason:
+            raise
+        raise ValueError(f"{path}: no readable npz file ({reason})") from error
 
 
 def section_sizes(path: str | Path) -> tuple[int, int, int] | None:
     """Frames in train, validation and test of the package's npz; None for any other file."""
     if not zipfile.is_zipfile(path):
         return None
-    with np.load(path, allow_pickle=False) as data:
-        if not set(_PACKAGE_KEYS) <= set(data.files):
+    with open_npz(path) as data:
+        if not set(_PACKAGE_KEYS) <= set(data):
             return None
         train, validation, test = (len(data[f"{section}_energies"]) for section in SECTIONS)
         return train, validation, test
@@ -36,17 +61,18 @@ def read_arrays(path: Path, keys: Sequence[str], optional: Sequence[str] = ()) -
       ValueError: a key is missing (the message names what comes nearest), or not a plain array.
     """
     arrays = {}
-    with np.load(path, allow_pickle=False) as data:
+    with open_npz(path) as data:
         for key in (*keys, *optional):
-            if key in data.files:
+            if key in data:
                 try:
                     arrays[key] = data[key]
-                except ValueError as error:
-                    raise ValueError(f"{path}: key '{key}' can not be read: {error}") from error
+                except _UNREADABLE as error:
+                    reason = " ".join(str(error).split()) or type(error).__name__
+                    raise ValueError(f"{path}: key '{key}' can not be read: {reason}") from error
             elif key in keys:
-                nearest = _nearest(key, data.files)
+                nearest = _nearest(key, list(data))
                 hint = f"; is it called '{nearest}'?" if nearest else ""
-                found = ", ".join(sorted(data.files)) or "none"
+                found = ", ".join(sorted(data)) or "none"
                 raise ValueError(
                     f"{path}: key '{key}' is missing{hint} (found: {found}; expected: {', '.join(keys)})"
                 )
@@ -62,8 +88,8 @@ def _nearest(key: str, found: Sequence[str]) -> str | None:
 
 def _npz_format(path: Path) -> tuple[str, ...]:
     """The keys of the npz format that the file's keys fit best."""
-    with np.load(path, allow_pickle=False) as data:
-        found = data.files
+    with open_npz(path) as data:
+        found = list(data)
 
     def likeness(keys: tuple[str, ...]) -> float:
         return sum(1.0 if key in found else 0.5 * bool(_nearest(key, found)) for key in keys) / len(keys)
@@ -95,7 +121,9 @@ def read_npz(path: Path, labels: str) -> tuple[Frames, str, str]:
     frames = labelled_frames(path, arrays, keys)
     if keys in (RMD17_KEYS, _ORIGINAL_KEYS):
         return with_indices(path, frames, arrays), "kcal/mol", "angstrom"
-    return frames, _text(arrays.get("e_unit"), "kcal/mol"), _text(arrays.get("r_unit"), "angstrom")
+    units = (("e_unit", "kcal/mol"), ("r_unit", "angstrom"))
+    energy, length = (_text(path, key, arrays.get(key), default) for key, default in units)
+    return frames, energy, length
 
 
 def with_indices(path: Path, frames: Frames, arrays: Mapping[str, NDArray]) -> Frames:
@@ -106,10 +134,12 @@ def with_indices(path: Path, frames: Frames, arrays: Mapping[str, NDArray]) -> F
     return frames._replace(indices=arrays["old_indices"].astype(np.int64))
 
 
-def _text(value: NDArray | None, default: str) -> str:
+def _text(path: Path, key: str, value: NDArray | None, default: str) -> str:
     """A string stored in an npz; sGDML stores bytes."""
     if value is None:
         return default
+    if value.size != 1:
+        raise ValueError(f"{path}: key '{key}' has shape {value.shape}, expected one string")
     item = value.item()
     return item.decode() if isinstance(item, bytes) else str(item)
 
@@ -122,9 +152,14 @@ def _require_shape(path: Path, key: str, array: NDArray, expected: tuple[int, ..
 def labelled_frames(path: Path, arrays: Mapping[str, NDArray], keys: tuple[str, ...]) -> Frames:
     """Frames from four arrays whose shapes and types are checked here, with the file's own key names."""
     for key in keys:
-        if not np.issubdtype(arrays[key].dtype, np.number):
-            raise ValueError(f"{path}: key '{key}' holds {arrays[key].dtype}, expected numbers")
+        kind = arrays[key].dtype
+        if not (np.issubdtype(kind, np.integer) or np.issubdtype(kind, np.floating)):
+            raise ValueError(f"{path}: key '{key}' holds {kind}, expected numbers")
     numbers, positions, energies, forces = (arrays[key] for key in keys)
+    if not np.array_equal(numbers, np.round(numbers)):
+        raise ValueError(
+            f"{path}: key '{keys[0]}' holds {numbers.ravel()[:3]}…, expected whole atomic numbers"
+        )
     if positions.ndim != 3 or positions.shape[2] != 3:
         raise ValueError(f"{path}: key '{keys[1]}' has shape {positions.shape}, expected (frames, atoms, 3)")
     count, atoms = positions.shape[:2]

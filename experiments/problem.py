@@ -21,7 +21,7 @@ from experiments.engines import require_engine
 from experiments.frame_files import read_frames
 from experiments.frames import join
 from experiments.known_datasets import Located, locate
-from experiments.npz_files import section_sizes
+from experiments.npz_files import open_npz, section_sizes
 from objectives import Batch
 from objectives.dihedrals import Dihedral, find_dihedrals, user_dihedral
 from objectives.observables import bond_lengths
@@ -227,7 +227,7 @@ def label_engine(config: ConfigDict) -> str:
     path = locate_data(config).path
     labelled = ""
     if section_sizes(path):
-        with np.load(path, allow_pickle=False) as file:
+        with open_npz(path) as file:
             labelled = str(file["settings_engine"]) if "settings_engine" in file else ""
     if labelled != engine:
         raise ValueError(

@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import binary
+from experiments.configurations import complete, difference
 from experiments.verdicts import format_value
 
 COLUMNS = (
@@ -49,9 +50,9 @@ def is_done(path: Path, config: ConfigDict) -> bool:
     """
     if not path.exists():
         return False
-    made = _relevant(binary.complete(json.loads(path.read_text())["config"]))
-    if difference := binary.difference(made, _relevant(binary.complete(portable(config)))):
-        raise binary.InputError(f"{path} was made with another configuration: {difference}; move it away")
+    made = _relevant(complete(json.loads(path.read_text())["config"]))
+    if other := difference(made, _relevant(complete(portable(config)))):
+        raise binary.InputError(f"{path} was made with another configuration: {other}; move it away")
     return True
 
 
@@ -99,8 +100,8 @@ def summarise(results: Path) -> dict[str, Any]:
             label = match["name"] + (f" ({match['output']})" if match["output"] else "")
             record = json.loads(path.read_text())
             group = (int(match["frames"]), label)
-            config = _relevant(binary.complete(record["config"])) | {"seed": None, "init_from": None}
-            if found := binary.difference(configs.setdefault(group, config), config):
+            config = _relevant(complete(record["config"])) | {"seed": None, "init_from": None}
+            if found := difference(configs.setdefault(group, config), config):
                 raise binary.InputError(f"{path} and other seeds differ: {found}; move one of them away")
             groups.setdefault(group, []).append(record["metrics"])
     return {

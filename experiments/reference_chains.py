@@ -8,7 +8,6 @@ plain NumPy because the engine, not the integrator, sets the pace.
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 
 from experiments.engines import Engine, make_engine
+from experiments.npz_files import open_npz
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ def check_chain(path: Path, atoms: Atoms, settings: ChainSettings) -> None:
         return
     wanted = _identity(atoms, settings)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_npz(path) as file:
             missing = [name for name in ("step", *wanted) if name not in file]
             if missing:
-                raise ValueError(f"it was made by another version, without {missing[0]}")
+                raise ValueError(f"{path}: it was made by another version, without {missing[0]}")
             saved = {name: file[name].tolist() for name in wanted}
             step = int(file["step"])
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} can not be continued: {error}; move it away to start anew") from error
+    except ValueError as error:
+        raise ValueError(f"{error}; it can not be continued: move it away to start anew") from error
     for name, value in wanted.items():
         if name != "settings_picoseconds" and saved[name] != value.tolist():
             label = name.removeprefix("settings_")

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from experiments.distributions import Distributions, as_blocks, energy_bin_edges, from_arrays, measure
 from experiments.known_datasets import packaged_statistics
-from experiments.npz_files import section_sizes
+from experiments.npz_files import open_npz, section_sizes
 from experiments.problem import Problem, all_frames, chosen_dihedrals, locate_data
 from objectives.dihedrals import Dihedral
 from objectives.observables import virial_temperature
@@ -81,11 +81,12 @@ def _statistics_file(config: ConfigDict) -> Path | None:
 
 
 def _read(path: Path, dihedrals: list[Dihedral], temperature: float) -> Distributions:
+    with open_npz(path) as file:
+        arrays = dict(file)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            reference = from_arrays(file)
-            own = float(file["settings_temperature"]) if "settings_temperature" in file else temperature
-    except ValueError as error:
+        reference = from_arrays(arrays)
+        own = float(arrays.get("settings_temperature", temperature))
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}; expected a file of experiments.reference") from error
     if own != temperature:
         raise ValueError(f"{path} holds statistics at {own:g} K; expected {temperature:g} K")

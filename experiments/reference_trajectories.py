@@ -17,7 +17,7 @@ from experiments.frame_checks import are_shared
 from experiments.frame_files import read_frames
 from experiments.frames import Frames, same_cell
 from experiments.known_datasets import Located, is_known, locate
-from experiments.npz_files import section_sizes
+from experiments.npz_files import open_npz, section_sizes
 from experiments.problem import Problem, centred
 from experiments.splits import read_row_csv
 from objectives.averages import OBSERVABLES
@@ -28,6 +28,7 @@ SECTIONS = {
     "crmse": "contrastive",
     "stable": "stable",
     "stable_compat": "stable",
+    "crmse_stable": "stable",
 }
 """Objective -> section of the configuration whose `reference` it takes."""
 REFERENCE_DIGEST = "reference.sha256"
@@ -97,8 +98,8 @@ def holds_values(source: str) -> bool:
     """Whether a file is an npz of targets by observable, not of frames."""
     if not Path(source).is_file() or not zipfile.is_zipfile(source):
         return False
-    with np.load(source, allow_pickle=False) as file:
-        return bool(set(file.files) & set(OBSERVABLES))
+    with open_npz(source) as file:
+        return bool(set(file) & set(OBSERVABLES))
 
 
 def reference_digest(config: ConfigDict) -> str:
@@ -112,8 +113,8 @@ def reference_digest(config: ConfigDict) -> str:
     if not source:
         return ""
     if section == "stable" and holds_values(source):
-        with np.load(source, allow_pickle=False) as file:
-            arrays = [file[name] for name in sorted(set(file.files) & set(OBSERVABLES))]
+        with open_npz(source) as file:
+            arrays = [file[name] for name in sorted(set(file) & set(OBSERVABLES))]
     else:
         elsewhere = temperature not in (0.0, config.dataset.temperature)
         frames = reference_frames(source, config.dataset, labelled=elsewhere)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import re
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from experiments.npz_files import open_npz
 
 Array = NDArray[np.float64]
 _PAIR = ("reference", "reference_stderr", "model", "model_stderr")
@@ -76,11 +77,8 @@ def load_run(workdir: str | Path, label: str, output: str = "eval") -> Run:
         raise ValueError(f"{metrics_path}: not valid JSON ({error})") from error
     if not isinstance(metrics, dict):
         raise ValueError(f"{metrics_path}: expected one flat object of metrics, got {type(metrics).__name__}")
-    try:
-        with np.load(curves_path, allow_pickle=False) as archive:
-            curves = {key: archive[key] for key in archive.files}
-    except (ValueError, EOFError, OSError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{curves_path}: not a readable npz archive of plain arrays ({error})") from error
+    with open_npz(curves_path) as archive:
+        curves = {key: archive[key] for key in archive}
     run = Run(label, metrics, curves, _read_log(workdir / "train_log.csv"))
     for group in (*GROUPS, *named_groups(run, "dihedral"), *named_groups(run, "rdf")):
         has_group(run, group)

@@ -6,10 +6,9 @@ state from which the same command goes on: after a kill, or with more --n_steps.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 import sys
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,14 +19,17 @@ import numpy as np
 from absl import flags
 from jax import Array
 from ml_collections import ConfigDict
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from experiments import binary
-from experiments.evaluate import change, load_params
+from experiments.configurations import difference
+from experiments.evaluate import change, load_params, weights_digest
 from experiments.evaluation import start_chains
 from experiments.interruption import interruptible
 from experiments.limits import check_limits
 from experiments.locks import sole_writer
+from experiments.npz_files import open_npz
 from experiments.problem import Problem, check_data, make_problem
 from experiments.trajectories import TrajectoryFiles
 from potentials import Params, Potential, energy_and_forces
@@ -55,11 +57,13 @@ WINDOW_FRAMES = 50  # between two saved states
 
 
 class Progress(NamedTuple):
-    """Attributes: done, frames written; state of the replicas; alive, [R]."""
+    """Attributes: done, frames simulated; state of the replicas; alive, [R]; written, [R], frames in their
+    files, which end where a replica died."""
 
     done: int
     state: State
     alive: Array
+    written: NDArray[np.int64]
 
 
 def main() -> None:
@@ -76,7 +80,7 @@ def main() -> None:
             raise ValueError(f"--output={output}: {output.parent} is no folder; expected one that exists")
         files = TrajectoryFiles(output, problem.system, config.evaluation.n_chains)
         params = load_params(workdir, problem)
-        settings["weights"] = _digest(params)
+        settings["weights"] = weights_digest(params)
         sampler, fresh = start_chains(config, problem, params)
     binary.log_provenance(SEED.value)
     with sole_writer(output):
@@ -132,7 +136,7 @@ def run(
         interruptible() as interrupted,
         tqdm(total=total, initial=progress.done, unit="frame", desc=str(output)) as bar,
     ):
-        while progress.done < total:
+        while progress.done < total and np.any(progress.alive):
             size = min(WINDOW_FRAMES, total - progress.done)
             ((window, state, alive),) = simulate(
                 sampler,
@@ -148,7 +152,8 @@ def run(
             )
             steps = every * (progress.done + 1 + np.arange(size))
             files.append(window, steps, timestep, problem.energy_shift)
-            progress = Progress(progress.done + size, state, alive)
+            written = progress.written + np.asarray(window.alive).sum(axis=0)
+            progress = Progress(progress.done + size, state, alive, written)
             save(output, settings, progress)
             bar.update(size)
             if interrupted():
@@ -156,7 +161,10 @@ def run(
                 sys.exit(0)
     dead = np.flatnonzero(~np.asarray(progress.alive))
     if len(dead):
-        binary.LOG.warning("%d of %d replicas went non-finite; their files end there", len(dead), len(alive))
+        died = f"{len(dead)} of {len(progress.alive)}"
+        binary.LOG.warning("%s replicas went non-finite; their files end there", died)
+    if progress.done > total:
+        binary.LOG.info("%s: has %d frames already, more than --n_steps asks for", output, progress.done)
 
 
 def observer(potential: Potential) -> Callable[[Params, State], dict[str, Array]]:
@@ -176,7 +184,10 @@ def save(output: Path, settings: Mapping[str, Any], progress: Progress) -> None:
     path = state_file(output)
     partial = path.with_name(f".{path.name}.partial.npz")
     record = json.dumps(settings, sort_keys=True)
-    np.savez(partial, settings=record, done=progress.done, alive=np.asarray(progress.alive), **leaves)
+    counts = {"done": progress.done, "alive": np.asarray(progress.alive), "written": progress.written}
+    with partial.open("wb") as file:
+        np.savez(file, settings=record, **counts, **leaves)
+        os.fsync(file.fileno())
     partial.replace(path)
 
 
@@ -198,34 +209,27 @@ def restore(output: Path, files: TrajectoryFiles, settings: Mapping[str, Any], f
         for file in files.paths:
             if file.exists():
                 raise ValueError(f"{file} exists and is no simulation that could go on; move it away")
-        return Progress(0, fresh, jnp.ones(len(fresh.position), bool))
+        n_replicas = len(fresh.position)
+        return Progress(0, fresh, jnp.ones(n_replicas, bool), np.zeros(n_replicas, np.int64))
     try:
-        with np.load(path, allow_pickle=False) as file:
-            record = {name: file[name] for name in file.files}
+        with open_npz(path) as file:
+            record = {name: file[name] for name in file}
         found, done = json.loads(str(record.pop("settings"))), int(record.pop("done"))
-        alive = jnp.asarray(record.pop("alive"))
+        alive, written = jnp.asarray(record.pop("alive")), record.pop("written")
         leaves = [jnp.asarray(record[name]) for name in sorted(record)]
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{path}: no readable state ({error}); move it and the trajectory away") from error
-    if difference := binary.difference(found, dict(settings)):
-        raise ValueError(f"{output} is of another simulation: {difference}; expected another --output")
+    if other := difference(found, dict(settings)):
+        raise ValueError(f"{output} is of another simulation: {other}; expected another --output")
     state = jax.tree.unflatten(jax.tree.structure(fresh), leaves)
-    files.keep(done)
+    files.keep(written)
     binary.LOG.info("%s: goes on at frame %d", output, done)
-    return Progress(done, state, alive)
+    return Progress(done, state, alive, written)
 
 
 def state_file(output: Path) -> Path:
     """Beside the trajectory."""
     return output.with_name(f"{output.name}.state.npz")
-
-
-def _digest(params: Params) -> str:
-    """Of the weights, so that no simulation goes on with others."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(params):
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()[:16]
 
 
 if __name__ == "__main__":

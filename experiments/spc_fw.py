@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ase.data import atomic_masses
 from ase.units import kcal, kJ, mol
 from numpy.typing import NDArray
 
+from experiments.npz_files import open_npz
 from potentials.units import KB
 
 BOND, BOND_STIFFNESS = 1.012, 1059.162  # Å; kcal/mol/Å², with the factor ½ before it
@@ -193,10 +193,10 @@ def is_chain_done(path: Path, settings: WaterSettings) -> bool:
     if not path.exists():
         return False
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_npz(path) as file:
             saved = {name: file[name].item() for name in _identity(settings)}
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} can not be read: {error}; move it away to start anew") from error
+    except ValueError as error:
+        raise ValueError(f"{error}; move it away to start anew") from error
     for name, value in _identity(settings).items():
         if saved[name] != value.item():
             label = name.removeprefix("settings_")

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from experiments import binary
 from experiments.checkpoints import Checkpoints
 from experiments.configs import base
+from experiments.configurations import complete, difference
 from experiments.problem import Problem
 from experiments.training import make_optimiser
 from potentials.neighbours import SLOTS, room_in, with_room
@@ -43,6 +44,20 @@ def with_data(config: ConfigDict) -> ConfigDict:
     return inherited
 
 
+def with_schedule(config: ConfigDict) -> ConfigDict:
+    """The configuration as it is or, of StABlE training that says nothing of its schedule, with StABlE's: an
+    update a window and a row for each, at one rate, without an average of the weights, which would hold
+    those before training for hundreds of windows."""
+    default = base.get_config()
+    if config.objective not in ("stable", "stable_compat") or config.post_training != default.post_training:
+        return config
+    scheduled = config.copy_and_resolve_references()
+    scheduled.post_training.update(base.stable_post_training("adam", 1e-4))
+    if config.training == default.training:
+        scheduled.training.update(log_every=1, checkpoint_every=10)
+    return scheduled
+
+
 def check_parent(config: ConfigDict) -> None:
     """Checks that `config.init_from` holds a run on the same data with the same potential.
 
@@ -54,10 +69,10 @@ def check_parent(config: ConfigDict) -> None:
     shared = ("potential", config.potential, "zbl", "dataset")
     records = (json.loads(c.to_json()) for c in (binary.read_config(config.init_from), config))
     parent, own = (
-        {name: record[name] for name in shared if name in record} for record in map(binary.complete, records)
+        {name: record[name] for name in shared if name in record} for record in map(complete, records)
     )
-    if difference := binary.difference(parent, own):
-        raise ValueError(f"init_from: {config.init_from} was trained on another problem: {difference}")
+    if other := difference(parent, own):
+        raise ValueError(f"init_from: {config.init_from} was trained on another problem: {other}")
 
 
 def starting_weights(config: ConfigDict, problem: Problem) -> tuple[Any, Any]:
@@ -109,7 +124,7 @@ def published_weights(config: ConfigDict, problem: Problem, template: Any) -> An
     if room := room_in(template):
         params[SLOTS] = jnp.zeros(room)
     shapes, expected = (jax.tree.map(np.shape, tree) for tree in (params, template))
-    if found := binary.difference(shapes, expected):
+    if found := difference(shapes, expected):
         raise ValueError(f"weights: {config.weights} holds another network than config.schnet: {found}")
     energies = jax.lax.map(partial(problem.potential.energy, params), problem.train.positions, batch_size=50)
     offset = jnp.mean(energies - problem.train.energies) / len(problem.system.numbers)

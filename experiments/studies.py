@@ -97,7 +97,7 @@ _CRMSE_WATER = {
     "post_training.warmup": 10,
 }
 _HOTTER = {"evaluation.temperature": 700.0, "evaluation.n_steps": 100_000}
-_COLDER = {"evaluation.temperature": 350.0, "evaluation.n_steps": 900_000}
+_COLDER = {"evaluation.temperature": 350.0, "evaluation.n_steps": 1_000_000}
 _BY_ULA = {"evaluation.sampler": "ula", "evaluation.n_steps": 50_000, "evaluation.record_every": 50}
 STUDIES = {
     "gfn2": Study(

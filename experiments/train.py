@@ -7,11 +7,13 @@ python -m experiments.train --config=experiments/configs/ethanol.py --workdir=W1
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import binary
 from experiments.checkpoints import Checkpoints
+from experiments.configurations import check_sections
 from experiments.interruption import interruptible
 from experiments.limits import check_limits
 from experiments.locks import sole_writer
@@ -32,7 +35,7 @@ from experiments.reference_trajectories import (
     reference_digest,
     reference_trajectory,
 )
-from experiments.starting_points import check_parent, data_room, starting_weights, with_data
+from experiments.starting_points import check_parent, data_room, starting_weights, with_data, with_schedule
 from experiments.training import (
     OPTIMISERS,
     Schedule,
@@ -57,7 +60,11 @@ def main() -> None:
     """The binary."""
     config = CONFIG.value
     with binary.reading_input():
-        config = with_data(config)
+        getattr(config, "objective", None)  # of a file that can not be read, this says why
+        if not isinstance(config, ConfigDict):
+            raise ValueError(f"--config: get_config() gives {type(config).__name__}; expected a ConfigDict")
+        check_sections(config, "--config")
+        config = with_schedule(with_data(config))
         problem, objective = prepare(config)
     workdir = binary.claim_workdir(WORKDIR.value, config)
     train(config, problem, objective, workdir)
@@ -82,6 +89,12 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
         raise ValueError("init_from and weights are both set; expected one of them to start from")
     if not schedule.n_updates and not config.get("weights"):
         raise ValueError("pre_training.n_updates is 0; expected 1 or more, or weights that need no training")
+    if config.objective.startswith("stable") and schedule.average_decay > 0:
+        binary.LOG.warning(
+            "post_training.average_decay is %g: the average, which is what is evaluated, holds mostly the "
+            "weights before StABlE for some %.0f learning windows; expected 0",
+            *(schedule.average_decay, 1 / (1 - min(schedule.average_decay, 0.999))),
+        )
     problem = make_problem(config)
     if config.init_from and schedule.get("max_force_rise") and not len(problem.validation.energies):
         raise ValueError("post_training.max_force_rise is of validation frames; dataset.validation is 0")
@@ -123,10 +136,11 @@ def train(
     progress: Callable[[dict[str, float]], None] | None = None,
 ) -> TrainState:
     """Runs to the end of the schedule, from the latest checkpoint where there is one. SIGTERM saves after
-    the jitted call that is under way and ends the process with status 0.
+    the update that is under way (where nothing is sampled, the row of the log) and ends the process with
+    status 0.
 
-    Writes `checkpoints/`, `train_log.csv` (one row a jitted call: metrics averaged over its updates,
-    validation errors of the averaged weights) and, for objectives with negatives, `negatives.npz`.
+    Writes `checkpoints/`, `train_log.csv` (a row every `training.log_every` updates: metrics averaged over
+    them, validation errors of the averaged weights) and, for objectives with negatives, `negatives.npz`.
 
     Args:
       config: the experiment.
@@ -152,6 +166,7 @@ def _train(
     progress: Callable[[dict[str, float]], None] | None,
 ) -> TrainState:
     binary.log_provenance(config.seed)
+    binary.write_atomically(workdir / binary.PROVENANCE, json.dumps(binary.provenance(), indent=1) + "\n")
     with binary.reading_input():
         check_data(workdir, problem)
         of_reference = reference_digest(config)
@@ -177,13 +192,9 @@ def _train(
     if int(state.step):
         binary.LOG.info("%s: resumed at update %d", workdir, int(state.step))
 
-    update = make_update(
-        objective,
-        optimiser,
-        schedule,
-        batch_size=settings.batch_size,
-        n_updates=settings.log_every,
-    )
+    # An objective that samples takes its time over each update: SIGTERM is answered after one.
+    size = 1 if jax.tree.leaves(state.objective) else settings.log_every
+    update = make_update(objective, optimiser, schedule, batch_size=settings.batch_size, n_updates=size)
     room_limit = min(ROOM_LIMIT * data_room(problem), len(problem.system.numbers) - 1)
     log = TrainingLog(workdir / "train_log.csv", upto=int(state.step))
     negatives = NegativesLog(workdir / "negatives.npz", upto=int(state.step))
@@ -193,9 +204,18 @@ def _train(
     ended = bool(rise) and errors(state.average)[FORCE_ERROR] > limit
     with interruptible() as interrupted:
         while int(state.step) < schedule.n_updates and not ended:
-            state, metrics, samples = roomy_update(update, state, problem, room_limit)
-            step = int(state.step)
-            row = {"step": step, **{name: float(value) for name, value in metrics.items()}}
+            found = []
+            while True:
+                state, metrics, samples = roomy_update(update, state, problem, room_limit)
+                found.append({name: float(value) for name, value in metrics.items()})
+                step = int(state.step)
+                if step % settings.log_every == 0 or interrupted():
+                    break
+            if interrupted() and step % settings.log_every:
+                negatives.write()
+                checkpoints.save(state)
+                _stop(workdir, step)
+            row = {"step": step, **{name: _mean([f[name] for f in found]) for name in found[0]}}
             row |= {name: float(value) for name, value in errors(state.average).items()}
             row["seconds"] = (time.monotonic() - began) / (step - first)  # an update
             log.write(row)
@@ -222,10 +242,7 @@ def _train(
                 negatives.write()
                 checkpoints.save(state)
             if stop:
-                binary.LOG.info(
-                    "%s: stopped by SIGTERM, saved at update %d; go on by the same command", workdir, step
-                )
-                sys.exit(0)
+                _stop(workdir, step)
     log.close()
     checkpoints.close()
     if ended:
@@ -242,6 +259,17 @@ def _train(
             *(row["chain_energy_min_ev"], workdir),
         )
     return state
+
+
+def _mean(values: list[float]) -> float:
+    """Over the updates in which a metric was defined."""
+    defined = [value for value in values if not math.isnan(value)]
+    return math.fsum(defined) / len(defined) if defined else math.nan
+
+
+def _stop(workdir: Path, step: int) -> NoReturn:
+    binary.LOG.info("%s: stopped by SIGTERM, saved at update %d; go on by the same command", workdir, step)
+    sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import read, write
+from ase.io import write
 from ase.io.trajectory import Trajectory as AseTrajectory
 from numpy.typing import NDArray
 
@@ -41,25 +44,32 @@ class TrajectoryFiles:
         self._system = system
         self._format = FORMATS[output.suffix]
 
-    def keep(self, n_frames: int) -> None:
-        """Drops whatever the files hold beyond their first `n_frames` frames, a torn frame among it.
+    def keep(self, counts: Sequence[int]) -> None:
+        """Drops whatever the files hold beyond their first frames, a torn frame among it.
+
+        Args:
+          counts: how many frames of each file to keep.
 
         Raises:
-          ValueError: a file with frames to keep is not there.
+          ValueError: a file with frames to keep is not there, damaged, or has fewer; no file is changed.
         """
-        for path in self.paths:
-            if not n_frames:
-                path.unlink(missing_ok=True)
-                continue
-            if not path.exists():
+        kept = []
+        for path, count in zip(self.paths, counts, strict=True):
+            if count and not path.exists():
                 raise ValueError(f"{path}: no such file, but the state of this simulation is there")
-            if self._format == "extxyz":
-                self._cut_lines(path, n_frames * (len(self._system.numbers) + 2))
-                continue
-            frames = read(path, index=f":{n_frames}")
-            partial = path.with_name(f".{path.name}.partial")
-            write(partial, frames, format=self._format)
-            partial.replace(path)
+            if not count:
+                kept.append(None)
+            elif self._format == "extxyz":
+                kept.append(_text_end(path, count, len(self._system.numbers)))
+            else:
+                kept.append(_shorter_copy(path, count))
+        for path, what in zip(self.paths, kept, strict=True):
+            if what is None:
+                path.unlink(missing_ok=True)
+            elif isinstance(what, int):
+                os.truncate(path, what)
+            else:
+                what.replace(path)
 
     def append(self, window: Window, steps: NDArray, timestep: float, energy_shift: float) -> None:
         """Adds a window's frames, of each replica those in which it was alive.
@@ -78,13 +88,16 @@ class TrajectoryFiles:
                 if timestep:
                     atoms.info["time_fs"] = float(steps[frame] * timestep)
                 frames.append(atoms)
+            if not frames:
+                continue
             if self._format == "extxyz":
-                with path.open("a", encoding="utf-8") as file:
-                    write(file, frames, format="extxyz")
+                _append_text(path, frames)
                 continue
             with AseTrajectory(path, "a" if path.exists() else "w") as file:
                 for frame in frames:
                     file.write(frame)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
     def _atoms(self, window: Window, at: tuple[int, int], energy_shift: float) -> Atoms:
         system, observed = self._system, {k: v[at].astype(float) for k, v in window.observed.items()}
@@ -97,10 +110,52 @@ class TrajectoryFiles:
         atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=observed["forces"])
         return atoms
 
-    @staticmethod
-    def _cut_lines(path: Path, n_lines: int) -> None:
-        with path.open("r+b") as file:
-            for _ in range(n_lines):
-                if not file.readline():
-                    return
-            file.truncate(file.tell())
+
+def _text_end(path: Path, count: int, n_atoms: int) -> int:
+    """Bytes of the first `count` frames of an extxyz file."""
+    with path.open("rb") as file:
+        lines = sum(line.endswith(b"\n") for _, line in zip(range(count * (n_atoms + 2)), file, strict=False))
+        _require(path, lines // (n_atoms + 2), count)
+        return file.tell()
+
+
+def _shorter_copy(path: Path, count: int) -> Path:
+    """A copy of the first `count` frames of a .traj file, frame by frame."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with AseTrajectory(path) as whole, AseTrajectory(partial, "w") as copy:
+            found = len(whole)
+            for frame in range(min(count, found)):
+                copy.write(whole[frame])
+    except OSError:
+        raise
+    except Exception as error:  # ASE's reader has no error of its own for damaged files
+        partial.unlink(missing_ok=True)
+        raise ValueError(f"{path}: no readable trajectory ({error})") from error
+    if found < count:
+        partial.unlink()
+    _require(path, found, count)
+    return partial
+
+
+def _require(path: Path, found: int, count: int) -> None:
+    if found < count:
+        raise ValueError(
+            f"{path}: holds {found} frames, but the state beside it is of {count}; move both away"
+        )
+
+
+def _append_text(path: Path, frames: list[Atoms]) -> None:
+    """All frames or, where there is no room for them, none: ASE reads no file that ends within one."""
+    text = io.StringIO()
+    write(text, frames, format="extxyz")
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            content = memoryview(text.getvalue().encode())
+            while content:
+                content = content[file.write(content) :]
+            os.fsync(file.fileno())
+        except OSError:
+            os.truncate(path, before)
+            raise

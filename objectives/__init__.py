@@ -1,5 +1,7 @@
 """Objectives: losses as pure functions, and the names they go by on the command line."""
 
+import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +72,23 @@ def _stable(
 ) -> Objective:
     sampler = make_sampler(config.stable.sampler, potential, _replicas(system, config), config)
     return _stable_with(potential, system, config, sampler, reference, reference_weights)
+
+
+def _crmse_stable(
+    potential: Potential,
+    system: System,
+    config: Any,
+    reference: ArrayLike | None = None,
+    reference_weights: ArrayLike | None = None,
+) -> Objective:
+    """Both cures at once; the reference is StABlE's."""
+    observed = _stable(potential, system, config, reference, reference_weights)
+    return combine(
+        {
+            "crmse": (1.0, _crmse(potential, system, config)),
+            "stable": (config.crmse_stable.weight, observed),
+        }
+    )
 
 
 def _stable_compat(
@@ -158,7 +177,7 @@ def _values(path: str) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"stable.reference: {path} is no readable npz file: {error}") from error
 
 
@@ -174,6 +193,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "crmse": _crmse,
     "stable": _stable,
     "stable_compat": _stable_compat,
+    "crmse_stable": _crmse_stable,
 }
 """Flag name -> builder (potential, system, config) -> Objective. A new objective is a line here."""
 

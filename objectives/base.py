@@ -77,11 +77,12 @@ def combine(parts: Mapping[str, tuple[float, Objective]]) -> Objective:
 
     Returns:
       An objective whose state and samples are dicts by name, and whose metrics hold each part's
-      unweighted loss as `loss_<name>` beside the parts' own metrics. Its rate is the largest of the
-      parts': while one of them only simulates, its loss is zero and the others go on learning.
+      unweighted loss as `loss_<name>` beside the parts' own metrics, those that several report as
+      `<name>_<metric>`. Its rate is the largest of the parts', and a part of a lower one counts for as much
+      less in the gradient: while one of them only simulates, the others go on learning.
 
     Raises:
-      ValueError: no parts, or two parts that report the same metric.
+      ValueError: no parts.
     """
     if not parts:
         raise ValueError("combine: no objectives given")
@@ -96,16 +97,19 @@ def combine(parts: Mapping[str, tuple[float, Objective]]) -> Objective:
         return {k: v[0] for k, v in drawn.items()}, {k: v[1] for k, v in drawn.items()}
 
     def loss(params: Params, batch: Batch, samples: dict[str, Any]) -> tuple[Array, Metrics]:
-        total, metrics = jnp.zeros(()), {}
+        total, metrics, reported = jnp.zeros(()), {}, {}
+        largest = jnp.maximum(rate(samples), jnp.finfo(jnp.float32).tiny)
         for name, (weight, part) in parts.items():
-            value, own = part.loss(params, batch, samples[name])
-            total = total + weight * value
-            own = {f"loss_{name}": value, **own}
-            if clash := (metrics.keys() & own.keys()) - {FULL_LIST}:
-                raise ValueError(f"combine: '{name}' reports {sorted(clash)}, as another part does")
-            if FULL_LIST in metrics and FULL_LIST in own:
-                own[FULL_LIST] = jnp.maximum(metrics[FULL_LIST], own[FULL_LIST])
-            metrics |= own
+            value, reported[name] = part.loss(params, batch, samples[name])
+            total = total + weight * value * part.rate(samples[name]) / largest
+            metrics[f"loss_{name}"] = value
+        for name, own in reported.items():
+            for key, value in own.items():
+                if key == FULL_LIST:
+                    metrics[key] = jnp.maximum(metrics.get(key, 0.0), value)
+                    continue
+                shared = key in metrics or sum(key in other for other in reported.values()) > 1
+                metrics[f"{name}_{key}" if shared else key] = value
         return total, metrics
 
     def rate(samples: dict[str, Any]) -> Array:

@@ -17,27 +17,37 @@ def read_state_dict(path: str | Path) -> dict[str, NDArray]:
     """A state dict from `.npz`, `.safetensors`, or `.pt`/`.pth` (where torch is installed).
 
     Raises:
-      ValueError: unknown ending. FileNotFoundError: no such file. ImportError: the reader for the
-        ending is not installed.
+      ValueError: unknown ending, or a damaged file. FileNotFoundError: no such file. ImportError: the
+        reader for the ending is not installed.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such weights file")
-    match path.suffix:
-        case ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return dict(file)
-        case ".safetensors":
-            return load_file(path)
-        case ".pt" | ".pth":
-            try:
-                import torch
-            except ImportError as error:
-                raise ImportError(f"{path}: reading it needs torch") from error
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            state = state.get("state_dict", state)
-            return {name: tensor.numpy() for name, tensor in state.items()}
-    raise ValueError(f"{path}: unknown ending '{path.suffix}'; expected .npz, .safetensors or .pt")
+    if path.suffix not in _READERS:
+        raise ValueError(f"{path}: unknown ending '{path.suffix}'; expected .npz, .safetensors or .pt")
+    try:
+        return _READERS[path.suffix](path)
+    except ImportError as error:
+        raise ImportError(f"{path}: reading it needs torch") from error
+    except Exception as error:  # the three readers have no common error for damaged files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: no readable weights ({reason})") from error
+
+
+def _read_npz(path: Path) -> dict[str, NDArray]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+def _read_torch(path: Path) -> dict[str, NDArray]:
+    import torch
+
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = state.get("state_dict", state)
+    return {name: tensor.numpy() for name, tensor in state.items()}
+
+
+_READERS = {".npz": _read_npz, ".safetensors": load_file, ".pt": _read_torch, ".pth": _read_torch}
 
 
 def schnet_settings(state: Mapping[str, NDArray]) -> dict[str, int | float]:

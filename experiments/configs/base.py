@@ -10,7 +10,7 @@ def get_config() -> ConfigDict:
     """The base configuration: SchNet, MSE, no data set yet."""
     config = ConfigDict()
     config.seed = 0  # of initial weights, batches, chains and evaluation
-    config.objective = "mse"  # mse | crmse | contrastive | stable | stable_compat
+    config.objective = "mse"  # mse | crmse | contrastive | stable | stable_compat | crmse_stable
     config.potential = "schnet"  # schnet | nequip | mace | gemnet_t
     config.init_from = ""  # workdir whose params and optimiser moments post-training starts from
     # File of a published PyTorch Geometric SchNet to start pre-training from, which may then be of 0 updates.
@@ -31,6 +31,8 @@ def get_config() -> ConfigDict:
     # Of energy (eV | kcal/mol | kJ/mol | hartree), length (angstrom | bohr) and, where they are not the ratio
     # of these, forces: kcal/mol,angstrom,eV/angstrom. Empty parts, and those left out: the format's own.
     config.dataset.units = ""
+    # Names of energy and forces in what ASE reads, such as REF_energy,REF_forces; empty: energy,forces.
+    config.dataset.label_names = ""
     config.dataset.labels = ""  # original: MD17's, of rMD17's files; empty: the file's own
     config.dataset.ignore_cell = False  # frames that call themselves periodic are molecules in vacuum
     config.dataset.temperature = placeholder(float)  # K, at which the frames were sampled; must be set
@@ -101,6 +103,11 @@ def get_config() -> ConfigDict:
     # has none. Test frames among them are left out. Empty: the frames trained on, whose distribution is
     # learnt with its noise where they are few.
     config.contrastive.reference = ""
+
+    config.crmse_stable = ConfigDict()
+    config.crmse_stable.weight = (
+        0.01  # of StABlE's loss, its energy and force errors among it, beside CRMSE's
+    )
 
     config.stable = ConfigDict()
     # K, of the replicas; 0: the data set's. At another, targets are values for it, or means over the

@@ -92,6 +92,7 @@ def config(**changes: object) -> SimpleNamespace:
         "test": 0,
         "split": "",
         "units": "",
+        "label_names": "",
         "labels": "",
         "ignore_cell": False,
         "group": "",

@@ -9,6 +9,7 @@ FOLDER/<case>/outcome.json.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import importlib
 import io
@@ -115,6 +116,28 @@ def hdf5(build: Callable[[object], None], cut: int | None = None) -> Callable[[]
     return make
 
 
+def flipped(name: str, make: Callable[[], None]) -> Callable[[], None]:
+    """The file with one byte in its middle changed."""
+
+    def damage() -> None:
+        make()
+        content = bytearray(Path(name).read_bytes())
+        content[len(content) // 2] ^= 0x10
+        Path(name).write_bytes(content)
+
+    return damage
+
+
+def gz(cut: int) -> Callable[[], None]:
+    """Writes a compressed `data.extxyz.gz` without its end."""
+
+    def make() -> None:
+        extxyz(LABELS)()
+        Path("data.extxyz.gz").write_bytes(gzip.compress(Path("data.extxyz").read_bytes())[:cut])
+
+    return make
+
+
 def molecules(file: object, *names: str, without: str = "") -> None:
     """Groups with MD17's keys."""
     for name in names:
@@ -164,6 +187,11 @@ def flags(name: str, words: str, *arguments: str) -> Case:
     return train(name, words, npz(), *(f"--config.{argument}" for argument in arguments))
 
 
+def config_file(name: str, content: str, words: str) -> Case:
+    """A case of `experiments.train` with a configuration of one's own."""
+    return Case(f"config_{name}", "train", ("--workdir=W", "--config=a.py"), words, text("a.py", content))
+
+
 def other(
     name: str, binary: str, words: str, *arguments: str, make: Callable[[], None] | None = None
 ) -> Case:
@@ -179,6 +207,13 @@ def targets(*names: str) -> Callable[[], None]:
 STABLE = ("--config.objective=stable", "--config.stable.reference=targets.npz")
 FORCES = {"forces": np.zeros((3, 3))}
 LABELS = {"energy": -1.0, "forces": np.zeros((3, 3))}
+
+WORDS = "3\nProperties=species:S:1:pos:R:3:forces:R:3 energy=abc\n" + "H 0 0 0 0 0 0\n" * 3
+RECORD = json.dumps(
+    {"seed": 7, "objective": "mse", "potential": "schnet", "dataset": {}, "training": {}, "evaluation": {}}
+)
+WRONG_CONFIG = "def get_config():\n    return configuration\n"
+A_DICT = "def get_config():\n    return {'seed': 1}\n"
 
 CASES = (
     # Files.
@@ -230,7 +265,22 @@ CASES = (
         "--config.dataset.group=c",
         file="data.h5",
     ),
+    train("npz_bit", "data.npz: ", flipped("data.npz", npz()), file="data.npz"),
+    train("index_bit", "rows.npz: ", flipped("rows.npz", index()), "--config.dataset.split=rows.npz"),
+    train("units_of_npz", "key 'e_unit' has shape (2,), expected one string", npz(e_unit=["eV", "eV"])),
+    train("atoms_and_a_half", "expected whole atomic numbers", npz(z=lambda x: x + 0.5)),
+    train("complex", "expected numbers", npz(E=lambda x: x + 1j)),
+    train("gz_cut", "data.extxyz.gz: ASE can not read it", gz(cut=-40), file="data.extxyz.gz"),
+    train("vasprun", "vasprun.xml: ASE can", text("vasprun.xml", "<modeling>"), file="vasprun.xml"),
+    train("traj_junk", "a.traj: ASE can not read it", text("a.traj", b"- of Ulm\0" * 40), file="a.traj"),
+    train("words", "frame 0: 'energy' is", text("a.extxyz", WORDS), file="a.extxyz"),
+    config_file("syntax", "def get(:", "--config: SyntaxError"),
+    config_file("name", WRONG_CONFIG, "--config: NameError: name 'configuration' is not defined (a.py:2)"),
+    config_file("dict", A_DICT, "--config: get_config() gives dict; expected a ConfigDict"),
     # What is asked of them.
+    flags("label_names_npz", "which only files have that ASE reads", "dataset.label_names=a,b"),
+    flags("seed_negative", "seed is -1; expected a number within", "seed=-1"),
+    flags("seed_large", "seed is 4294967296; expected a number within", "seed=4294967296"),
     flags("group_of_npz", "which only HDF5 files hold", "dataset.group=a"),
     flags("energy_unit", "energy unit 'kcal' is unknown", "dataset.units=kcal"),
     flags("length_unit", "length unit 'nm' is unknown", "dataset.units=,nm"),
@@ -280,14 +330,21 @@ CASES = (
         "evaluate",
         "W0/eval/metrics.json: no such file",
         *("--workdir=W", "--beside=W0"),
-        make=run_of('{"seed": 7}'),
+        make=run_of(RECORD),
     ),
     other(
         "evaluate_itself",
         "evaluate",
         "--beside: expected other runs than this one, each once, got W, W",
         *("--workdir=W", "--beside=W"),
-        make=run_of('{"seed": 7}'),
+        make=run_of(RECORD),
+    ),
+    other(
+        "evaluate_foreign",
+        "evaluate",
+        "W/config.json: 'seed' is missing",
+        "--workdir=W",
+        make=run_of('{"model_type": "bert"}'),
     ),
     other("evaluate_unset", "evaluate", "--workdir is not set"),
     other(

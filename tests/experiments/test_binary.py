@@ -15,13 +15,13 @@ from experiments import binary
 from experiments.binary import (
     InputError,
     claim_workdir,
-    complete,
     provenance,
     read_config,
     reading_input,
     write_atomically,
 )
 from experiments.configs import base, ethanol
+from experiments.configurations import complete
 from experiments.evaluate import change
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -91,7 +91,7 @@ def test_runs_follow_one_another_and_resume(argon, tmp_path):
 def test_calculator_and_artefact_of_a_box(argon, tmp_path):
     config = small(argon)
     problem, state = run(config, tmp_path / "mse")
-    write_model(tmp_path / "model", config, problem, state.average, {})
+    write_model(tmp_path / "model", config, problem, state.average, {}, {})
     frame = ase.io.read(argon, "3")
     shift = problem.energy_shift
     wrapped = jnp.asarray(frame.positions, jnp.float32)

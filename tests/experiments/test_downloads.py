@@ -185,6 +185,7 @@ def config(**changes: object) -> SimpleNamespace:
         "test": 3,
         "split": "file",
         "units": "",
+        "label_names": "",
         "labels": "",
         "ignore_cell": False,
         "group": "",

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments.evaluate import check_reference, evaluate_run, folder_names, other_run
+from experiments.evaluate import check_output, check_reference, evaluate_run, folder_names, other_run
 from tests.experiments.small_problem import small, small_problem
 
 
@@ -29,6 +29,30 @@ def test_another_run_beside_it(tmp_path):
     ):
         with pytest.raises(ValueError, match=words):
             other_run(workdir, "W0", "eval", small(**{"evaluation.sampler": "ula"} | changes))
+
+
+def test_results_of_other_settings_are_not_replaced(tmp_path):
+    problem, _ = small_problem()
+    config = small(**{"evaluation.sampler": "ula"})
+    evaluate_run(config, problem, problem.potential.init(jax.random.PRNGKey(0)), tmp_path / "W")
+    check_output(tmp_path / "W", "eval", config)
+    for changes, words in (
+        (
+            {"evaluation.n_steps": 10},
+            r"W/eval holds another evaluation: evaluation\.n_steps is 50 there and 10",
+        ),
+        (
+            {"ula.step_size": 1e-4},
+            r"ula\.step_size is 0\.0004 there and 0\.0001 here; expected another --output",
+        ),
+    ):
+        other = small(**{"evaluation.sampler": "ula"} | changes)
+        with pytest.raises(ValueError, match=words):
+            check_output(tmp_path / "W", "eval", other)
+        check_output(tmp_path / "W", "eval_short", other)
+    for outside in ("../theirs", str(tmp_path), ".", ""):
+        with pytest.raises(ValueError, match=r"expected a folder's name, within the workdir"):
+            check_output(tmp_path / "W", outside, config)
 
 
 def test_names_of_runs_beside_one_another(tmp_path):

@@ -135,6 +135,11 @@ def test_items_that_were_exchanged_are_told_by_the_digest(unbroken, tmp_path, it
     copy_of(before / item, newest / item)
     assert_same(run(workdir).params, unbroken[1].params)
     assert (workdir / "checkpoints" / "unreadable_40").is_dir()
+    # Once more at the same update.
+    subprocess.run(["rm", "-r", str(newest / item)], check=True)
+    copy_of(before / item, newest / item)
+    assert_same(run(workdir).params, unbroken[1].params)
+    assert (workdir / "checkpoints" / "unreadable_40_2").is_dir()
 
 
 def test_a_checkpoint_of_a_later_format_and_one_of_before_there_was_a_record(unbroken, tmp_path):

@@ -77,6 +77,12 @@ def test_the_binary(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"kcal.npz", "wrong.npz", "f.png"}
     assert "figure: kcal_inspection.png" in run("kcal.npz").stdout
     assert (tmp_path / "kcal_inspection.png").exists()
+    (tmp_path / "theirs.png").write_bytes(b"a picture")
+    for theirs in ("kcal.npz", "theirs.png"):
+        result = run("kcal.npz", f"--figure={theirs}")
+        assert result.returncode == 2 and f"{theirs} exists and is no figure" in result.stderr
+    assert (tmp_path / "theirs.png").read_bytes() == b"a picture"
+    assert run("kcal.npz").returncode == 0  # its own is replaced
     doubtful = run(tmp_path / "kcal.npz", "--temperature=500", "--figure=", "--units=eV")
     assert (
         doubtful.returncode == 0 and "doubt: " in doubtful.stdout and "kcal/mol read as eV" in doubtful.stdout

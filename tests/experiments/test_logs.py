@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from experiments.logs import TrainingLog
+from experiments.logs import NegativesLog, TrainingLog
+from experiments.negatives import read_negatives
+from objectives import Negatives
 
 
 def events_of(path):
@@ -49,6 +51,34 @@ def test_a_resumed_run_has_each_step_once_in_both(tmp_path):
     assert {step: found["loss", step] for step in rows} == pytest.approx(rows)
     assert {key for key in found if key[0] == "phase"} == {("phase", 30), ("phase", 40)}
     assert all(np.isfinite(value) for value in found.values())
+
+
+def test_a_run_that_goes_on_with_other_metrics_keeps_both(tmp_path):
+    path = tmp_path / "train_log.csv"
+    log = TrainingLog(path, upto=0)
+    log.write({"step": 10, "loss": 1.0, "old": 3.0})
+    log.close()
+    log = TrainingLog(path, upto=10)
+    log.write({"step": 20, "loss": 0.5, "new": 4.0})
+    log.close()
+    with path.open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first == {"step": "10", "loss": "1.0", "new": "", "old": "3.0"}
+    assert second == {"step": "20", "loss": "0.5", "new": "4.0", "old": ""}
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut"])
+def test_damaged_negatives_begin_anew(tmp_path, content):
+    path = tmp_path / "negatives.npz"
+    path.write_bytes(content)
+    log = NegativesLog(path, upto=10)
+    log.add(20, Negatives(*[np.zeros(2)] * len(Negatives._fields)))
+    log.write()
+    with np.load(path) as file:
+        assert file["steps"].tolist() == [20]
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"negatives\.npz: no readable npz file"):
+        read_negatives(path)
 
 
 def test_a_run_that_has_nothing_left_to_do_writes_nothing(tmp_path):

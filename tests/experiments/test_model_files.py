@@ -16,8 +16,8 @@ from safetensors.numpy import load_file
 
 from experiments import binary
 from experiments.calculator import PotentialCalculator
-from experiments.evaluate import load_params
-from experiments.model_files import CARD, FUNCTION, TEXT, WEIGHTS, named, write_model
+from experiments.evaluate import load_params, weights_digest
+from experiments.model_files import CARD, FUNCTION, TEXT, WEIGHTS, labels, named, write_model
 from experiments.train import prepare, train
 from experiments.verdicts import format_value
 from potentials import energy_and_forces
@@ -46,7 +46,7 @@ def model(tmp_path_factory):
     workdir = binary.claim_workdir(str(root / "mse"), config)
     train(config, problem, objective, workdir)
     params = load_params(workdir, problem)
-    write_model(root / "model", config, problem, params, METRICS)
+    write_model(root / "model", config, problem, params, METRICS, {"commit": "abc"})
     return workdir, root / "model", problem, params
 
 
@@ -69,9 +69,9 @@ def test_calculator_and_artefact_equal_the_potential(model, tmp_path):
         atoms = molecule(problem, 3)
         atoms.calc = calculator
         assert atoms.get_potential_energy() - problem.energy_shift == pytest.approx(
-            float(energies[3]), abs=1e-4
+            float(energies[3]), abs=1e-5
         )
-        np.testing.assert_allclose(atoms.get_forces(), forces[3], atol=1e-4)  # a table's, of the run
+        np.testing.assert_allclose(atoms.get_forces(), forces[3], atol=1e-5)
         assert atoms.get_potential_energy(force_consistent=True) == atoms.get_potential_energy()
         atoms.translate([500.0, -300.0, 20.0])  # float32 of such coordinates is off by 3e-5 Å
         np.testing.assert_allclose(atoms.get_forces(), forces[3], atol=1e-4)
@@ -93,8 +93,10 @@ def test_forces_are_the_slope_of_the_energy(model):
         assert slope == pytest.approx(forces[atom, axis], abs=0.02 * np.abs(forces).max() + 1e-3)
 
 
-def test_a_thousand_calls_compile_once(model):
-    calculator = PotentialCalculator.from_export(model[1])
+@pytest.mark.parametrize("source", ["export", "run"])
+def test_a_thousand_calls_compile_once(model, source):
+    folders = {"export": model[1], "run": model[0]}
+    calculator = getattr(PotentialCalculator, f"from_{source}")(folders[source])
     atoms = molecule(model[2])
     atoms.calc = calculator
     rng = np.random.default_rng(0)
@@ -102,6 +104,27 @@ def test_a_thousand_calls_compile_once(model):
         atoms.positions += rng.normal(scale=1e-3, size=atoms.positions.shape)
         atoms.get_forces()
     assert calculator.function._cache_size() == 1
+
+
+def test_products_of_matrices_are_in_full_precision(model):
+    """Whatever the process has set: a GPU's default is TF32."""
+    _, _, problem, params = model
+    with jax.default_matmul_precision("bfloat16"):
+        lowered = jax.jit(labels(problem.potential, params)).lower(problem.test.positions[:1]).as_text()
+    products = [line for line in lowered.splitlines() if "stablehlo.dot_general" in line]
+    assert products and all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+
+
+def test_metrics_of_other_weights_are_left_out(model, tmp_path):
+    workdir, _, _, params = model
+    (workdir / "eval").mkdir(exist_ok=True)
+    for digest, shown in (("other", False), (weights_digest(params), True)):
+        (workdir / "eval" / "metrics.json").write_text(json.dumps(METRICS | {"run_weights": digest}))
+        command = [sys.executable, "-m", "experiments.export", f"--workdir={workdir}"]
+        result = subprocess.run([*command, f"--output={tmp_path / digest}"], capture_output=True, text=True)
+        assert result.returncode == 0 and ("of other weights" in result.stderr) != shown, result.stderr
+        card = json.loads((tmp_path / digest / CARD).read_text())
+        assert bool(card["metrics"]) == shown and "jax" in card["trained_with"]
 
 
 def test_what_is_written(model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
@@ -19,7 +21,9 @@ from ase.io import read, write
 
 from experiments import binary
 from experiments.evaluate import load_params
-from experiments.simulate import read_flags, restore, state_file
+from experiments.evaluation import start_chains
+from experiments.frame_files import read_frames
+from experiments.simulate import Progress, read_flags, restore, run, state_file
 from experiments.train import prepare, train
 from experiments.trajectories import TrajectoryFiles
 from potentials.units import KB
@@ -151,6 +155,79 @@ def test_bad_flags(changes, words):
         read_flags(small())
 
 
+def test_a_simulation_whose_replicas_died_ends_again(trained, tmp_path):
+    """As after a requeue; and one that has them all dead before its end does not go on."""
+    workdir, problem, params = trained
+    config = binary.read_config(workdir)
+    config.evaluation.n_chains, config.evaluation.n_steps, config.evaluation.record_every = 2, 100, 10
+    sampler, fresh = start_chains(config, problem, params)
+    output = tmp_path / "t.extxyz"
+    files = TrajectoryFiles(output, problem.system, 2)
+    for done, alive in ((10, [True, False]), (4, [False, False])):
+        progress = Progress(done, fresh, jnp.array(alive), np.array([0, 0]))
+        run(config, problem, params, sampler, files, output, {}, progress)
+    assert not list(tmp_path.glob("*.extxyz"))
+
+
+def test_sigterm_ends_after_a_window_and_the_same_command_goes_on(trained, unbroken, tmp_path):
+    output = tmp_path / "traj.extxyz"
+    process = subprocess.Popen(
+        command(trained[0], output, *LENGTH), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "traj_000.extxyz").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.terminate()
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0 and "stopped by SIGTERM; go on by the same command" in said
+    frames = read(tmp_path / "traj_000.extxyz", index=":")
+    assert 0 < len(frames) < 300 and len(frames) % 50 == 0
+    assert simulate(trained[0], output, *LENGTH).returncode == 0
+    for name in ("traj_000.extxyz", "traj_001.extxyz"):
+        assert (tmp_path / name).read_bytes() == unbroken.with_name(name).read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["extxyz", "traj"])
+def test_names_with_an_at_sign(tmp_path, suffix):
+    problem, _ = small_problem()
+    shape = (3, 1, 9, 3)
+    window = Window(
+        np.zeros(shape), np.zeros((3, 1)), None, np.ones((3, 1), bool), None, 3, {"forces": np.zeros(shape)}
+    )
+    files = TrajectoryFiles(tmp_path / f"md@300K.{suffix}", problem.system, 1)
+    files.append(window, np.arange(3), 0.5, 0.0)
+    files.keep([2])
+    assert len(read_frames(tmp_path / f"md@300K.{suffix}").energies) == 2
+
+
+def test_a_full_disk_leaves_whole_frames(tmp_path):
+    """A limit on the size of files, met in the middle of a window, whose frames then all go."""
+    problem, _ = small_problem()
+    files = TrajectoryFiles(tmp_path / "t.extxyz", problem.system, 1)
+    shape = (20, 1, 9, 3)
+    arrays = (
+        np.zeros(shape),
+        np.zeros((20, 1)),
+        None,
+        np.ones((20, 1), bool),
+        None,
+        20,
+        {"forces": np.zeros(shape)},
+    )
+    files.append(Window(*arrays), np.arange(20), 0.5, 0.0)
+    size = (tmp_path / "t.extxyz").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + size // 2, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            files.append(Window(*arrays), np.arange(20, 40), 0.5, 0.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "t.extxyz").stat().st_size == size
+    assert len(read(tmp_path / "t.extxyz", index=":")) == 20
+
+
 def test_bad_names(tmp_path):
     with pytest.raises(ValueError, match=r"traj.xyz: expected a name that ends in .extxyz or .traj"):
         TrajectoryFiles("traj.xyz", small_problem()[0].system, 1)
@@ -174,11 +251,16 @@ def test_dead_replicas_end_and_torn_frames_go(tmp_path, suffix):
     files.append(window, np.arange(5, 9), 0.5, -7.0)
     lengths = [len(read(path, index=":")) for path in files.paths]
     assert lengths == [8, 4]
-    files.keep(6)
+    with pytest.raises(
+        ValueError, match=rf"t_001\.{suffix}: holds 4 frames, but the state beside it is of 5"
+    ):
+        files.keep([6, 5])
+    assert [len(read(path, index=":")) for path in files.paths] == lengths
+    files.keep([6, 4])
     frames = read(files.paths[0], index=":")
     assert len(frames) == 6 and len(read(files.paths[1], index=":")) == 4
     np.testing.assert_allclose(frames[5].positions, positions[1, 0], atol=1e-7)
     np.testing.assert_allclose(frames[5].get_momenta(), arrays["momenta"][1, 0], atol=1e-7)
     assert frames[5].get_potential_energy() == -7.0 and frames[5].info == {"step": 6, "time_fs": 3.0}
-    files.keep(0)
+    files.keep([0, 0])
     assert not list(tmp_path.iterdir())

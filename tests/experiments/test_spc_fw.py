@@ -98,7 +98,7 @@ def test_a_chain_is_kept_and_refuses_other_settings(tmp_path):
     with pytest.raises(ValueError, match=r"chain_003\.npz: temperature is 300\.0 there, 310\.0 asked for"):
         run_chain(other, 3, tmp_path)
     path.write_bytes(b"junk")
-    with pytest.raises(ValueError, match=r"chain_003\.npz can not be read"):
+    with pytest.raises(ValueError, match=r"chain_003\.npz: no readable npz file"):
         run_chain(SMALL, 3, tmp_path)
 
 

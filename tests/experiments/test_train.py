@@ -18,7 +18,7 @@ from experiments import train as module
 from experiments.checkpoints import Checkpoints
 from experiments.configs import base, ethanol, rmd17_ethanol
 from experiments.problem import check_data, make_problem
-from experiments.starting_points import with_data
+from experiments.starting_points import with_data, with_schedule
 from experiments.train import prepare, train
 from experiments.training import make_optimiser, make_update
 from potentials.torch_weights import read_state_dict, schnet_params
@@ -138,6 +138,34 @@ def test_post_training_that_names_no_data_has_its_parents(pretrained):
         with_data(silent)
     fresh = small(init_from="", **{"dataset.name": ""})
     assert with_data(fresh) is fresh
+
+
+def test_stable_training_that_says_nothing_of_its_schedule_has_its_own():
+    config = base.get_config()
+    config.objective = "stable"
+    scheduled = with_schedule(config)
+    assert scheduled.post_training.average_decay == 0 and scheduled.post_training.warmup == 0
+    assert (scheduled.training.log_every, scheduled.training.checkpoint_every) == (1, 10)
+    assert config.post_training == base.get_config().post_training
+    for own in ({"objective": "crmse"}, {"post_training.final": 1e-6}):
+        config = base.get_config()
+        config.objective = "stable"
+        config.update_from_flattened_dict(own)
+        assert with_schedule(config) is config
+
+
+def test_a_row_is_the_mean_over_its_updates(pretrained, tmp_path):
+    """An update a call where there are samples; of simulation windows, what was defined."""
+    changes = {"init_from": str(pretrained[0]), "objective": "stable", "post_training.n_updates": 20}
+    run(small(**changes, **{"training.log_every": 1}), tmp_path / "each")
+    run(small(**changes), tmp_path / "tens")
+    each, tens = (
+        np.genfromtxt(tmp_path / name / "train_log.csv", delimiter=",", names=True)
+        for name in ("each", "tens")
+    )
+    for name in ("loss", "phase", "force_mae_mev_per_angstrom"):
+        np.testing.assert_allclose(np.nanmean(each[name][:10]), tens[name][0], rtol=1e-5)
+        np.testing.assert_allclose(np.nanmean(each[name][10:]), tens[name][1], rtol=1e-5)
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(pretrained, tmp_path):

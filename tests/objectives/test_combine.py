@@ -62,11 +62,33 @@ def test_a_sum_can_be_a_part_of_a_sum():
     assert set(metrics) == {"loss_inner", "loss_a", "max", "loss_b", "count", "loss_c", "other"}
 
 
-@pytest.mark.parametrize("metric", ["max", "loss_a"])
-def test_a_metric_reported_twice_is_an_error(metric):
-    objective = combine({"a": (1.0, _quadratic("max")), "b": (1.0, _quadratic(metric))})
-    with pytest.raises(ValueError, match=rf"combine: 'b' reports \['{metric}'\], as another part does"):
-        objective.loss(PARAMS, BATCH, {"a": (), "b": ()})
+def test_a_metric_that_two_parts_report_is_named_after_them():
+    parts = {"a": (1.0, _quadratic("max")), "b": (1.0, _counting(7, "max")), "c": (1.0, _quadratic("loss_a"))}
+    objective = combine(parts)
+    samples, _ = objective.sample(PARAMS, objective.init(jax.random.PRNGKey(0), PARAMS, BATCH))
+    _, metrics = objective.loss(PARAMS, BATCH, samples)
+    assert {name: float(value) for name, value in metrics.items()} == pytest.approx(
+        {"loss_a": 20, "loss_b": 7, "loss_c": 20, "a_max": 1, "b_max": 7, "c_loss_a": 1}
+    )
+
+
+@pytest.mark.parametrize(("slow", "fast"), [(0.0, 1.0), (0.25, 1.0), (0.1, 0.2), (0.0, 0.0)])
+def test_each_part_learns_at_its_own_rate(slow, fast):
+    """The step is the rate of the sum times its gradient: of each part, its own rate times its own."""
+    parts = {"a": (2.0, _quadratic("a_max")), "b": (0.5, _counting(7))}
+    rates = dict(zip(parts, (slow, fast), strict=True))
+    at_rates = {
+        name: (weight, part._replace(rate=lambda samples, name=name: jnp.float32(rates[name])))
+        for name, (weight, part) in parts.items()
+    }
+    objective = combine(at_rates)
+    samples, _ = objective.sample(PARAMS, objective.init(jax.random.PRNGKey(0), PARAMS, BATCH))
+    gradient, _ = jax.grad(objective.loss, has_aux=True)(PARAMS, BATCH, samples)
+    expected = sum(
+        weight * rates[name] * jax.grad(part.loss, has_aux=True)(PARAMS, BATCH, samples[name])[0]
+        for name, (weight, part) in parts.items()
+    )
+    np.testing.assert_allclose(objective.rate(samples) * gradient, expected, rtol=1e-6)
 
 
 def test_no_parts_is_an_error():

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from experiments.configs import base
 from objectives import Batch, combine, make_objective, mse, static
 from objectives.averages import make_observables
 from objectives.stable import DONE, LEARNING, SIMULATING, stable
@@ -310,13 +312,33 @@ def test_beside_another_objective_that_goes_on_learning():
     np.testing.assert_allclose(value, metrics["loss_mse"])
 
 
+def test_beside_another_that_has_energy_and_force_errors_too():
+    """While it learns, and while it simulates; each errors' metrics are named after their objective."""
+    config = base.get_config()
+    config.contrastive.update(n_chains=4, n_steps=2, burn_in=2, hotter=())
+    config.stable.update(n_replicas=4, n_steps=20, record_every=10, bond_deviation=0.02, f_max=0.2)
+    config.stable.observables.update(distances=0.0, mean_bond_length=1.0)
+    spring = from_energy(
+        lambda params, x: 0.5 * 30.0 * (jnp.linalg.norm(x[1] - x[0]) - params) ** 2,
+        lambda key: jnp.float32(1.5),
+    )
+    objective = make_objective("crmse_stable", spring, PAIR._replace(bond_lengths=np.array([1.5])), config)
+    params = jnp.float32(1.56)
+    state = jax.jit(objective.init)(jax.random.key(0), params, FRAMES)
+    phases = set()
+    for _ in range(3):
+        samples, state = jax.jit(objective.sample)(params, state)
+        (_, metrics), slope = jax.value_and_grad(objective.loss, has_aux=True)(params, FRAMES, samples)
+        phases.add(float(metrics["phase"]))
+        assert jnp.isfinite(slope) and objective.rate(samples) == 1
+        assert {"loss_crmse", "loss_stable", "crmse_force_mae_mev_per_angstrom"} <= metrics.keys()
+        assert "stable_force_mae_mev_per_angstrom" in metrics
+    assert phases == {0.0, 1.0}
+
+
 @pytest.mark.parametrize("sampler", ["nose_hoover", "baoab"])
 def test_a_spring_learns_its_length_from_an_observable(ethanol, sampler):
     """Real dynamics of a dimer: the mean bond length is taught without a label of energy or force."""
-    from ml_collections import ConfigDict
-
-    from experiments.configs import base
-
     config = base.get_config()
     config.stable.update(
         sampler=sampler, n_replicas=16, n_steps=400, record_every=20, f_max=0.1, f_min=0.0,
