@@ -28,6 +28,7 @@ COLUMNS = (
     "hr_mae",
     "dihedral_free_energy_rmse_mev",
     "stable_time_ps_median",
+    "stable_time_ps_mean",
     "rdf_stable_time_ps_mean",
     "rdf_mae_O-O",
     "diffusivity_angstrom2_per_ps",
@@ -133,6 +134,8 @@ def table(summary: Mapping[str, Any]) -> str:
         values = []
         for column in columns:
             value = cell["over_seeds"].get(column)
-            values.append(format_value(value[0], value[1]) if value else "–")
+            unreached = column == "stable_time_ps_median" and f"{column}_lower" in cell["over_seeds"]
+            missing = "not reached in every seed" if unreached else "–"
+            values.append(format_value(value[0], value[1]) if value else missing)
         lines.append(f"| {label} | {cell['n_seeds']} | " + " | ".join(values) + " |")
     return "\n".join(lines)

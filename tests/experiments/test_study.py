@@ -111,6 +111,17 @@ def test_summary_over_seeds(tmp_path):
     assert lines[2:] == ["| crmse_ula, 200 frames | 3 | 3.0 ± 1.5 |", "| mse (ula), 950 frames | 1 | 4 |"]
 
 
+def test_a_median_that_a_seed_does_not_reach_is_said_to_be_so(tmp_path):
+    for seed, median in enumerate((80.0, None)):
+        metrics = {"stable_time_ps_median": median, "stable_time_ps_median_lower": 40.0 + 10 * seed}
+        _write(tmp_path, f"stable_100_{seed}.json", stable_time_ps_mean=60.0, **metrics)
+    _write(tmp_path, "mse_100_0.json", stable_time_ps_mean=20.0, stable_time_ps_median=12.0)
+    lines = table(summarise(tmp_path)).splitlines()
+    assert lines[0] == "| run | seeds | `stable_time_ps_median` | `stable_time_ps_mean` |"
+    assert lines[2] == "| mse, 100 frames | 1 | 12 | 20 |"
+    assert lines[3].startswith("| stable, 100 frames | 2 | not reached in every seed | 60")
+
+
 def test_seeds_of_different_configurations_are_not_averaged(tmp_path):
     for seed, cutoff in enumerate((5.0, 4.0)):
         config = {"seed": seed, "schnet": {"cutoff": cutoff}}

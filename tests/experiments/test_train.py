@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,6 +153,15 @@ def test_stable_training_that_says_nothing_of_its_schedule_has_its_own():
         config.objective = "stable"
         config.update_from_flattened_dict(own)
         assert with_schedule(config) is config
+
+
+def test_a_learning_phase_goes_on_from_its_checkpoint(pretrained, tmp_path):
+    changes = {"init_from": str(pretrained[0]), "objective": "stable", "post_training.n_updates": 30}
+    unbroken = run(small(**changes), tmp_path / "W")
+    log = np.genfromtxt(tmp_path / "W" / "train_log.csv", delimiter=",", names=True)
+    assert log["phase"][1:].tolist() == [1, 1]
+    shutil.rmtree(tmp_path / "W" / "checkpoints" / "30")
+    assert_same(run(small(**changes), tmp_path / "W"), unbroken)  # replicas, phase and noise among it
 
 
 def test_a_row_is_the_mean_over_its_updates(pretrained, tmp_path):

@@ -103,6 +103,54 @@ def test_gradient_is_equation_8_state_by_state():
             assert_allclose(ours[name], 2 * (g.mean(axis=0) - target) @ jacobian, rtol=1e-10)
 
 
+@pytest.mark.parametrize("local", [False, True])
+def test_cross_fitted_halves_are_replicas_of_even_and_of_odd_number(local):
+    # (⟨g⟩_A − t)·(⟨g⟩_B − t) and its gradient, state by state, each against other replicas of its half.
+    with jax.enable_x64(True):
+        hoods = Neighbourhoods(np.array([[0, 2], [1, 3]]))
+        atoms_of = hoods.atoms if local else np.arange(4)[None]
+
+        def atomic_energies(params, x):
+            return jnp.tanh(x @ params + jnp.sum(x, axis=0) @ params)
+
+        keys = jax.random.split(jax.random.key(1), 2)
+        params = jax.random.normal(keys[0], (3,))
+        potential = from_atomic_energies(lambda key: params, atomic_energies)
+        positions = jax.random.normal(keys[1], (3, 4, 4, 3))  # three frames of four replicas
+        energies = jax.vmap(jax.vmap(potential.energy, (None, 0)), (None, 0))(params, positions)
+        ensemble = Ensemble(positions, energies, jnp.ones((3, 4), bool))
+        target = np.array([1.0, 2.0, 3.0])
+        observables = {"g": (2.0, lambda x: jnp.sum(x[atoms_of] ** 2, axis=1).squeeze())}
+
+        def loss(params):
+            return observable_loss(
+                potential, observables, {"g": target}, BETA, params, ensemble, positions[0, 0],
+                neighbourhoods=hoods if local else None,
+            )[0]  # fmt: skip
+
+        value, gradient = jax.value_and_grad(loss)(params)
+
+        means, slopes = [], []
+        for half in (0, 1):
+            states = [
+                (replica, np.asarray(positions[frame, replica]), atoms)
+                for frame in range(3)
+                for replica in (half, half + 2)
+                for atoms in atoms_of
+            ]
+            owner = np.array([replica for replica, _, _ in states])
+            g = np.array([np.sum(x[atoms] ** 2, axis=0) for _, x, atoms in states])
+            slope = np.zeros((3, 3))
+            for (replica, x, atoms), own in zip(states, g, strict=True):
+                of_energy = jax.grad(lambda p, x, atoms: jnp.sum(atomic_energies(p, x)[atoms]))
+                deviation = own - g[owner != replica].mean(axis=0)
+                slope -= BETA * np.outer(deviation, of_energy(params, x, atoms)) / len(states)
+            means.append(g.mean(axis=0) - target)
+            slopes.append(slope)
+        assert_allclose(value, 2 * means[0] @ means[1], rtol=1e-12)
+        assert_allclose(gradient, 2 * (means[1] @ slopes[0] + means[0] @ slopes[1]), rtol=1e-10)
+
+
 def test_independent_neighbourhoods_say_more_than_their_sum():
     # Bonds of mean length r0 that know nothing of one another: d⟨r⟩/dr0 = 1 exactly, by either estimator,
     # but the global one sees each bond through the noise of the 63 others.
