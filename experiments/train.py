@@ -12,6 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -223,12 +224,13 @@ def _train(
             if progress is not None:
                 progress(row)
             binary.LOG.info(
-                "update %d/%d  loss %.4g  force MAE %.4g meV/Å  %.0f s left",
+                "update %d/%d  loss %.4g  force MAE %.4g meV/Å  %.3g s each, %s left",
                 step,
                 schedule.n_updates,
                 row["loss"],
                 row.get(FORCE_ERROR, float("nan")),
-                row["seconds"] * (schedule.n_updates - step),
+                row["seconds"],
+                timedelta(seconds=round(row["seconds"] * (schedule.n_updates - step))),
             )
             if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params)):
                 last = max(checkpoints.steps(), default=0)
