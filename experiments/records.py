@@ -78,10 +78,12 @@ def _name_and_digest(path: Path) -> str:
 def _relevant(record: dict[str, Any]) -> dict[str, Any]:
     """Without the sections of other objectives, nor of post-training where there was none."""
     objective, unused = record.get("objective", ""), set()
-    if not objective.startswith("stable"):
+    if "stable" not in objective:
         unused |= {"stable", "stable_compat"}
     if objective == "mse":
         unused |= {"contrastive", "crmse"}
+    if objective != "crmse_stable":
+        unused.add("crmse_stable")
     unused |= {"gemnet_t", "mace", "nequip", "schnet"} - {record.get("potential", "schnet")}
     if not record.get("init_from"):
         unused.add("post_training")

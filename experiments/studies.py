@@ -135,6 +135,11 @@ STUDIES = {
                 {**_STABLE, "post_training.max_force_rise": 0.1},
                 {"eval": {}, "eval_700": _HOTTER, "eval_350": _COLDER},
             ),
+            # Control: the same windows and updates without the observables, all but.
+            "stable_blind": Variant(
+                "mse",
+                {**_STABLE, "post_training.max_force_rise": 0.1, "stable.observables.distances": 1e-12},
+            ),
             # Targets weighted to 700 K, where the 1,000 frames are worth 434 by entropy, 206 by variance.
             "stable_hot": Variant(
                 "mse", {**_STABLE, "stable.temperature": 700.0}, {"eval": {}, "eval_700": _HOTTER}
