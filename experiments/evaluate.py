@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,24 @@ from tqdm import tqdm
 
 from experiments import binary
 from experiments.checkpoints import Checkpoints
-from experiments.configurations import difference
-from experiments.distributions import Distributions
 from experiments.evaluation import Metrics, evaluate
+from experiments.evaluation_checks import (
+    SETTINGS,
+    check_output,
+    check_reference,
+    folder_names,
+    other_run,
+    prepare_evaluation,
+    settings_of,
+)
 from experiments.figures import figures, save
-from experiments.limits import check_limits
 from experiments.locks import sole_writer
 from experiments.negatives import diagnose, read_negatives
-from experiments.problem import Problem, check_data, label_engine, make_problem
-from experiments.reference_statistics import evaluation_temperature, reference_distributions
+from experiments.problem import Problem, label_engine
+from experiments.reference_statistics import reference_distributions
 from experiments.report import write_report
-from experiments.runs import Run, load_run
+from experiments.runs import load_run
 from experiments.training import make_optimiser
-from experiments.velocities import check_velocities
 from experiments.verdicts import verdict
 from potentials import Params
 from samplers import SAMPLERS
@@ -48,7 +53,6 @@ BESIDE = flags.DEFINE_multi_string(
     "beside", [], "Workdir of another run, evaluated into a folder of the same name, for the report."
 )
 
-SETTINGS = "settings.json"  # of an evaluation, beside its metrics
 SPREAD_TOLERANCE = 0.2  # anharmonicity moves the energy spread of a bound molecule by less
 RESOLUTION = 0.1  # a virial temperature less certain than this share of the stated one decides nothing
 
@@ -95,74 +99,6 @@ def main() -> None:
     binary.LOG.info("%s", report)
 
 
-def folder_names(workdirs: Sequence[str]) -> list[str]:
-    """What runs are called beside one another: their folders' names, with the folder above where two agree.
-
-    Raises:
-      ValueError: the same folder twice.
-    """
-    folders = [Path(workdir).resolve() for workdir in workdirs]
-    if len(set(folders)) < len(folders):
-        raise ValueError(f"--beside: expected other runs than this one, each once, got {', '.join(workdirs)}")
-    if len({folder.name for folder in folders}) == len(folders):
-        return [folder.name for folder in folders]
-    return [f"{folder.parent.name}/{folder.name}" for folder in folders]
-
-
-def other_run(workdir: str, name: str, output: str, config: ConfigDict) -> Run:
-    """An evaluation to show beside one of this configuration.
-
-    Raises:
-      ValueError: there is none, or it is at another temperature or by another sampler.
-    """
-    run = load_run(workdir, "", output)
-    sampler = config.evaluation.sampler
-    own = {"sampler": sampler, "temperature_k": evaluation_temperature(config)}
-    own |= {f"sampler_{key}": value for key, value in config[sampler].items()}
-    for key, value in own.items():
-        if (found := run.metrics.get(key)) != value:
-            raise ValueError(f"--beside={workdir}: its evaluation has {key} {found!r}; expected {value!r}")
-    return run._replace(label=f"{run.metrics['objective']} ({name})")
-
-
-def check_reference(run: Run, reference: Distributions) -> None:
-    """Checks that another run was compared with the same reference.
-
-    Raises:
-      ValueError: its grid of energies, which the reference's own make, is another.
-    """
-    edges = reference.energy_edges - reference.energy_mean[0]
-    found = run.curves.get("energy_edges", edges)
-    if np.shape(found) != np.shape(edges) or not np.allclose(found, edges, rtol=1e-6, atol=1e-9):
-        raise ValueError(f"--beside: {run.label} was compared with another reference; expected the same")
-
-
-def prepare_evaluation(config: ConfigDict, workdir: Path) -> Problem:
-    """Reads and checks what an evaluation needs, before hours of sampling.
-
-    Raises:
-      ValueError, ImportError, OSError: bad settings, or an engine that is not installed; one line.
-    """
-    check_limits(config)
-    problem = make_problem(config)
-    check_data(workdir, problem)
-    negatives = read_negatives(workdir / "negatives.npz")
-    check_evaluation(config, problem, has_negatives=negatives is not None)
-    return problem
-
-
-def check_evaluation(config: ConfigDict, problem: Problem, *, has_negatives: bool) -> None:
-    """Checks the sampler, the reference statistics and, for negatives, the label engine.
-
-    Raises:
-      ValueError, ImportError, OSError: as `prepare_evaluation`.
-    """
-    check_velocities(config)
-    reference_distributions(config, problem)
-    if has_negatives:
-        label_engine(config)
-
-
 def change(config: ConfigDict, assignment: str) -> None:
     """Applies `a.b=value` to a configuration: of the evaluation or of a sampler, nothing else, for
     the data and the potential are those of the run.
@@ -204,27 +140,6 @@ def weights_digest(params: Params) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_output(workdir: Path, output: str, config: ConfigDict) -> None:
-    """Checks that results can go where they are to go, so that no short trial replaces those of hours.
-
-    Raises:
-      ValueError: a folder outside the workdir, or one that holds an evaluation of other settings.
-    """
-    folder = workdir / output
-    if workdir.resolve() not in folder.resolve().parents:
-        raise ValueError(f"--output={output}: expected a folder's name, within the workdir")
-    record = folder / SETTINGS
-    whole = record.exists() and (folder / "metrics.json").exists()
-    if whole and (other := difference(json.loads(record.read_text()), _settings(config))):
-        raise ValueError(f"{folder} holds another evaluation: {other}; expected another --output")
-
-
-def _settings(config: ConfigDict) -> dict[str, Any]:
-    """What decides an evaluation of given weights."""
-    sampler = config.evaluation.sampler
-    return json.loads(json.dumps({"evaluation": dict(config.evaluation), sampler: dict(config[sampler])}))
-
-
 def evaluate_run(
     config: ConfigDict,
     problem: Problem,
@@ -243,7 +158,7 @@ def evaluate_run(
     folder = workdir / output
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
-        binary.write_atomically(folder / SETTINGS, json.dumps(_settings(config), indent=1) + "\n")
+        binary.write_atomically(folder / SETTINGS, json.dumps(settings_of(config), indent=1) + "\n")
         return _evaluate_run(config, problem, params, workdir, folder, progress)
 
 

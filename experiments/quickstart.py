@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from experiments import binary
 from experiments.configs import ethanol
-from experiments.evaluate import check_evaluation, consistency_sentences, evaluate_run, load_params
+from experiments.evaluate import consistency_sentences, evaluate_run, load_params
+from experiments.evaluation_checks import check_evaluation
 from experiments.figures import figures, save
 from experiments.problem import Problem
 from experiments.report import format_value, verdict, write_report

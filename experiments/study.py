@@ -18,7 +18,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import binary
-from experiments.evaluate import check_evaluation, evaluate_run, load_params
+from experiments.evaluate import evaluate_run, load_params
+from experiments.evaluation_checks import check_evaluation
 from experiments.limits import check_limits
 from experiments.problem import Problem, make_problem
 from experiments.records import is_done, portable, record_name, summarise, table

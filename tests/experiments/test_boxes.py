@@ -16,6 +16,7 @@ from experiments import binary, calculator, evaluate
 from experiments.calculator import PotentialCalculator
 from experiments.checkpoints import Checkpoints
 from experiments.configs import molecule
+from experiments.evaluation_checks import check_evaluation
 from experiments.figures import figures
 from experiments.frames import Frames
 from experiments.model_files import labels, roomy, write_model
@@ -261,7 +262,7 @@ def test_a_run_in_a_box_is_evaluated(argon, tmp_path):
     problem, state = run(config, tmp_path / "mse")
     config.evaluation.update({"n_chains": 4, "n_steps": 100, "record_every": 1, "discard": 0.2})
     config.baoab.timestep = 20.0
-    evaluate.check_evaluation(config, problem, has_negatives=False)
+    check_evaluation(config, problem, has_negatives=False)
     metrics = evaluate.evaluate_run(config, problem, state.average, tmp_path / "mse")
     assert metrics["rdf_mae_Ar-Ar"] > 0 and metrics["rdf_mae_Ar-Ar_stderr"] > 0
     assert "reference_virial_temperature_k" not in metrics and "relaxed_energy_ev" not in metrics

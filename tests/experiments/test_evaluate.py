@@ -7,7 +7,14 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments.evaluate import check_output, check_reference, evaluate_run, folder_names, other_run
+from experiments.evaluate import evaluate_run
+from experiments.evaluation_checks import (
+    check_output,
+    check_reference,
+    folder_names,
+    other_run,
+    vibrational_temperature,
+)
 from tests.experiments.small_problem import small, small_problem
 
 
@@ -53,6 +60,16 @@ def test_results_of_other_settings_are_not_replaced(tmp_path):
     for outside in ("../theirs", str(tmp_path), ".", ""):
         with pytest.raises(ValueError, match=r"expected a folder's name, within the workdir"):
             check_output(tmp_path / "W", outside, config)
+
+
+def test_where_nose_hoover_chains_from_other_frames_come_to_rest():
+    assert vibrational_temperature(9, 500.0, 500.0) == pytest.approx(500.0)
+    for stated in (350.0, 700.0):
+        vibrations = vibrational_temperature(9, 500.0, stated)
+        scale = 2 * vibrations / (stated + 500.0)
+        assert 21 * vibrations + 3 * stated * scale**2 == pytest.approx(24 * stated)  # the kinetic energy
+    assert vibrational_temperature(9, 500.0, 350.0) == pytest.approx(363.4, abs=0.1)
+    assert vibrational_temperature(9, 500.0, 700.0) == pytest.approx(673.9, abs=0.1)
 
 
 def test_names_of_runs_beside_one_another(tmp_path):

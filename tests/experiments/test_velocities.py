@@ -9,7 +9,7 @@ import pytest
 
 from experiments import evaluation, velocities
 from experiments.chain_figures import velocity_autocorrelation
-from experiments.evaluate import check_evaluation
+from experiments.evaluation_checks import check_evaluation
 from experiments.figures import figures
 from experiments.runs import Run
 from potentials import from_energy
