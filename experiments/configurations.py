@@ -29,6 +29,7 @@ _GAINED = {
     "stable.estimator": "global",
     "stable.deviation_bins": 0,
     "stable.per_bin": 5,
+    "stable.observables.radial_distributions": 0.0,
 }
 
 _RENAMED = {"nequip.n_radial": "n_hidden", "mace.n_radial": "n_hidden"}
@@ -69,15 +70,19 @@ def complete(record: dict) -> dict:
         units = ",".join(dataset.pop(name, "") for name in _UNITS)
         filled["dataset"] = {**dataset, "units": units.rstrip(",")}
     for name, value in _GAINED.items():
-        section, _, field = name.rpartition(".")
-        if not section:
-            filled.setdefault(field, value)
-        elif section in filled:
-            filled[section] = {field: value} | filled[section]
+        filled = _with(filled, name.split("."), value)
     # No run that uses one is older than it.
     for section in ("stable", "stable_compat", "crmse_stable", "nequip", "mace", "gemnet_t"):
         filled.setdefault(section, json.loads(base.get_config()[section].to_json()))
     return filled
+
+
+def _with(record: dict, path: list[str], value: Any) -> dict:
+    """The record with a field where it has none, in a section that it has."""
+    first, *rest = path
+    if not rest:
+        return {first: value} | record
+    return {**record, first: _with(record[first], rest, value)} if first in record else record
 
 
 def difference(old: dict, new: dict, prefix: str = "") -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations_with_replacement
 
 import jax
 import numpy as np
-from ase.data import chemical_symbols
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
@@ -16,16 +14,13 @@ from experiments.distributions import as_blocks, over_chains
 from experiments.problem import Problem, all_frames
 from experiments.reference_statistics import REFERENCE_BLOCKS, evaluation_temperature
 from objectives.dynamics import diffusivity
-from objectives.observables import Grid, uniform_grid
-from objectives.pair_correlation import element_pairs, radial_distribution, window_deviations
+from objectives.observables import Grid
+from objectives.pair_correlation import WIDTH, pair_grid, pair_names, radial_distribution, window_deviations
 from objectives.statistics import jackknife
 from objectives.survival import first_times, median_and_stderr, median_interval, restricted_mean
-from potentials.edges import largest_radius
 from potentials.system import System
 from samplers import Trajectory
 
-BIN = 0.05  # Å
-WIDTH = 0.03  # Å, of the Gaussian on each distance
 FRAMES = 200  # of a chain whose g(r) is taken, evenly spaced
 RDF_WINDOW = 1.0  # ps, of the criterion of a liquid's stability (StABlE, arXiv 2402.13984, A.5)
 BALLISTIC = 1.0  # ps, after which the mean squared displacement is taken to be linear
@@ -48,7 +43,7 @@ def structure(
         metrics = _diffusion(config, system, trajectory.positions[chains][:, keep])
     if evaluation_temperature(config) != config.dataset.temperature:
         return metrics, {}
-    grid = uniform_grid(0.0, largest_radius(system.cell), int(largest_radius(system.cell) / BIN))
+    grid = pair_grid(system)
     blocks = list(as_blocks(all_frames(config).positions, REFERENCE_BLOCKS))
     metrics |= _stable_times(config, system, trajectory, blocks, grid)
     if chains.sum() < 2:
@@ -67,21 +62,6 @@ def structure(
         curves[f"rdf_{index}_reference"], curves[f"rdf_{index}_reference_stderr"] = expected, error
         curves[f"rdf_{index}_model"], curves[f"rdf_{index}_model_stderr"] = found, spread
     return metrics, curves
-
-
-def pair_names(system: System, *, within: bool = False) -> dict[str, NDArray]:
-    """Pairs [P, 2] of atoms by their elements, `O-H` and so on, the heavier first; of different molecules
-    where there is more than one, unless those within a molecule are wanted too."""
-    between = bool(system.molecules.max() > 0) and not within
-    kinds = sorted(np.unique(system.numbers), reverse=True)
-    pairs = {}
-    for first, second in combinations_with_replacement(kinds, 2):
-        try:
-            found = element_pairs(system, first, second, between_molecules=between)
-        except ValueError:  # one atom of this element, or one molecule with it
-            continue
-        pairs[f"{chemical_symbols[first]}-{chemical_symbols[second]}"] = found
-    return pairs
 
 
 def radial_distributions(

@@ -32,12 +32,12 @@ from experiments.spc_fw import (
     run_chain,
     water_numbers,
 )
-from experiments.structure import BALLISTIC, BIN, centres_of_mass, pair_names, radial_distributions
+from experiments.structure import BALLISTIC, centres_of_mass, radial_distributions
 from objectives.angles import bond_angles
 from objectives.dynamics import diffusivity
-from objectives.observables import bond_lengths, uniform_grid
+from objectives.observables import bond_lengths
+from objectives.pair_correlation import pair_grid, pair_names
 from potentials import System, make_system
-from potentials.edges import largest_radius
 from potentials.units import KB, KCAL_PER_MOL
 
 OUTPUT = flags.DEFINE_string("output", "", "The .extxyz to write.", allow_override=True)
@@ -161,7 +161,7 @@ def liquid_metrics(settings: WaterSettings, chains: Sequence[dict]) -> dict[str,
         / settings.molecules
         / KCAL_PER_MOL,
     }
-    grid = uniform_grid(0.0, largest_radius(cell), int(largest_radius(cell) / BIN))
+    grid = pair_grid(system)
     oxygens = {"O-O": pair_names(system)["O-O"]}
     density = radial_distributions(system, oxygens, list(some), grid)[:, 0]
     peak = int(density.mean(axis=0).argmax())

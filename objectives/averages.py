@@ -14,6 +14,7 @@ from objectives.angles import angle_distribution, angle_grid, find_angles
 from objectives.ensemble import Observable, Observables
 from objectives.neighbourhoods import Neighbourhoods
 from objectives.observables import bond_lengths, distance_distribution, distance_grid
+from objectives.pair_correlation import WIDTH, pair_grid, pair_names, radial_distribution
 from potentials.registry import lookup
 from potentials.system import System
 
@@ -44,6 +45,20 @@ def _angles(system: System) -> Observable:
     return partial(angle_distribution, triples=triples, grid=angle_grid(), width=ANGLE_WIDTH)
 
 
+def _radial_distributions(system: System) -> Observable:
+    if system.cell is None:
+        raise ValueError("observable 'radial_distributions' is of periodic boxes; the system has no cell")
+    grid, kinds = pair_grid(system), pair_names(system).values()
+    if not kinds:
+        raise ValueError("observable 'radial_distributions': the system has no pair of atoms to observe")
+
+    def observable(positions: Array) -> Array:
+        of_kinds = [radial_distribution(positions, pairs, system.cell, grid, WIDTH) for pairs in kinds]
+        return jnp.concatenate(of_kinds)
+
+    return observable
+
+
 def _require_vacuum(system: System, name: str) -> None:
     if system.cell is not None:
         raise ValueError(f"observable '{name}' is of molecules in vacuum; the system has a cell")
@@ -59,9 +74,11 @@ OBSERVABLES: dict[str, Callable[[System], Observable]] = {
     "bond_lengths": _bond_lengths,
     "mean_bond_length": _mean_bond_length,
     "angles": _angles,
+    "radial_distributions": _radial_distributions,
 }
 """Flag name -> builder (system) -> (positions [N, 3]) -> [K]. `distances` is h(r) in 1/Å, 500 bins to
-8 Å; `bond_lengths` in Å, bond by bond; `mean_bond_length` their mean; `angles` the ADF in 1/rad."""
+8 Å; `bond_lengths` in Å, bond by bond; `mean_bond_length` their mean; `angles` the ADF in 1/rad;
+`radial_distributions` g(r) of each pair of elements one after the other, of a box, see `pair_names`."""
 
 
 def _local_mean_bond_length(system: System, atoms: NDArray[np.int64]) -> Observable:

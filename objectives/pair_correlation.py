@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ase.data import chemical_symbols
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
-from objectives.observables import Grid, smeared_density
+from objectives.observables import Grid, smeared_density, uniform_grid
 from potentials.edges import largest_radius, nearest_image, safe_norm
 from potentials.system import System
+
+BIN = 0.05  # Å
+WIDTH = 0.03  # Å, of the Gaussian on each distance
 
 
 def element_pairs(system: System, first: int, second: int, *, between_molecules: bool = False) -> NDArray:
@@ -32,6 +38,27 @@ def element_pairs(system: System, first: int, second: int, *, between_molecules:
     if not chosen.any():
         raise ValueError(f"the system has no pair of elements {first} and {second} to observe")
     return np.stack([i[chosen], j[chosen]], axis=1)
+
+
+def pair_names(system: System, *, within: bool = False) -> dict[str, NDArray]:
+    """Pairs [P, 2] of atoms by their elements, `O-H` and so on, the heavier first; of different molecules
+    where there is more than one, unless those within a molecule are wanted too."""
+    between = bool(system.molecules.max() > 0) and not within
+    kinds = sorted(np.unique(system.numbers), reverse=True)
+    pairs = {}
+    for first, second in combinations_with_replacement(kinds, 2):
+        try:
+            found = element_pairs(system, first, second, between_molecules=between)
+        except ValueError:  # one atom of this element, or one molecule with it
+            continue
+        pairs[f"{chemical_symbols[first]}-{chemical_symbols[second]}"] = found
+    return pairs
+
+
+def pair_grid(system: System) -> Grid:
+    """Bins of `BIN` Å over [0, half the box], about."""
+    reach = largest_radius(system.cell)
+    return uniform_grid(0.0, reach, int(reach / BIN))
 
 
 def radial_distribution(

@@ -125,7 +125,13 @@ def get_config() -> ConfigDict:
     config.stable.minimum_distance = 0.0  # Å, between atoms without a bond; 0: not looked at
     # Weights w_k in Σ w_k ‖⟨g_k⟩ − g_ref,k‖²; 0: not an observable.
     config.stable.observables = ConfigDict(
-        {"distances": 1.0, "bond_lengths": 0.0, "mean_bond_length": 0.0, "angles": 0.0}
+        {
+            "distances": 1.0,
+            "bond_lengths": 0.0,
+            "mean_bond_length": 0.0,
+            "angles": 0.0,
+            "radial_distributions": 0.0,  # by elements, of a box
+        }
     )
     config.stable.estimator = "global"  # global | local: each molecule is a sample, with its atoms' energies
     # Of the local estimator: bins of the deviation from the target, from each of which so many molecules

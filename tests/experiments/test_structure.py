@@ -7,11 +7,11 @@ from ml_collections import ConfigDict
 from experiments.structure import (
     _diffusion,
     _stable_times,
-    pair_names,
     radial_distributions,
     structure_breaks,
 )
 from objectives.observables import uniform_grid
+from objectives.pair_correlation import pair_names
 from objectives.survival import first_times
 from potentials import make_system
 from potentials.edges import largest_radius

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from objectives.averages import make_observables
 from objectives.observables import uniform_grid
 from objectives.pair_correlation import (
+    WIDTH,
     element_pairs,
     largest_radius,
+    pair_grid,
     radial_distribution,
     window_deviations,
 )
@@ -75,6 +78,24 @@ def test_pairs_between_molecules():
     assert len(element_pairs(system, 8, 8)) == 15
     with pytest.raises(ValueError, match="no pair of elements 8 and 7"):
         element_pairs(system, 8, 7)
+
+
+def test_as_an_observable_to_train_for():
+    system = water_like(np.diag([12.0, 11.0, 13.0]))
+    positions = np.random.default_rng(0).uniform(0, 12, size=(18, 3))
+    observable = make_observables({"radial_distributions": 2.0}, system)["radial_distributions"][1]
+    grid, expected = pair_grid(system), []
+    for first, second in ((8, 8), (8, 1), (1, 1)):
+        pairs = element_pairs(system, first, second, between_molecules=True)
+        expected.append(radial_distribution(positions, pairs, system.cell, grid, WIDTH))
+    found = observable(jnp.asarray(positions))
+    assert found.shape == (3 * len(grid.centers),)
+    assert_allclose(found, np.concatenate(expected), rtol=1e-6)
+    alone = make_system([8, 1, 1], positions[:3], 300.0)
+    with pytest.raises(
+        ValueError, match="'radial_distributions' is of periodic boxes"
+    ):
+        make_observables({"radial_distributions": 1.0}, alone)
 
 
 def test_a_grid_beyond_half_the_cell():
