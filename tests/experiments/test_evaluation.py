@@ -315,7 +315,7 @@ def test_what_is_written_can_be_read(tmp_path):
     assert run.metrics["objective"] == "mse" and run.metrics["dataset"] == "ethanol_gfn2"
     assert time_label(run) == "ULA steps"
     left = {p.name for p in (tmp_path / "eval_ula").iterdir()}
-    assert left == {".lock", "curves.npz", "metrics.json"}
+    assert left == {".lock", "curves.npz", "metrics.json", "settings.json"}
 
 
 def test_a_potential_whose_chains_all_die_is_reported(tmp_path, monkeypatch):

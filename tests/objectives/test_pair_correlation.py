@@ -92,9 +92,7 @@ def test_as_an_observable_to_train_for():
     assert found.shape == (3 * len(grid.centers),)
     assert_allclose(found, np.concatenate(expected), rtol=1e-6)
     alone = make_system([8, 1, 1], positions[:3], 300.0)
-    with pytest.raises(
-        ValueError, match="'radial_distributions' is of periodic boxes"
-    ):
+    with pytest.raises(ValueError, match="'radial_distributions' is of periodic boxes"):
         make_observables({"radial_distributions": 1.0}, alone)
 
 
