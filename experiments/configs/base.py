@@ -180,7 +180,8 @@ def get_config() -> ConfigDict:
     config.pre_training.final = 1e-5
     config.pre_training.clip_norm = 10.0  # of the gradient's global norm
     config.pre_training.average_decay = 0.0  # of the exponential moving average of the weights; 0: none
-    # With init_from:
+    # With init_from. These are CRMSE's: `train` takes `stable_post_training` below, and a row of the log for
+    # each window, where --config.objective=stable comes with none of them changed.
     config.post_training = ConfigDict()
     config.post_training.optimiser = "adam"
     config.post_training.n_updates = 1500
