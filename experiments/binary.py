@@ -208,19 +208,22 @@ def read_config(workdir: str | Path) -> ConfigDict:
     if not record.exists():
         raise InputError(f"{record}: no such file; expected the workdir of a training run")
     with reading_input():
-        found = _read_record(record)
-        check_sections(found, str(record))
-        return ConfigDict(found)
+        return ConfigDict(_read_record(record, sections=True))
 
 
-def _read_record(record: Path) -> dict:
+def _read_record(record: Path, sections: bool = False) -> dict:
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{record}: expected the JSON of a configuration ({error})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{record}: expected the JSON of a configuration, got {type(found).__name__}")
-    return complete(found)
+    if sections:
+        check_sections(found, str(record))
+    try:
+        return complete(found)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{record}: expected the JSON of a configuration ({error})") from error
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -67,7 +67,7 @@ def complete(record: dict) -> dict:
             filled[section] = {new if key == field else key: v for key, v in filled[section].items()}
     if "units" not in filled.get("dataset", {"units": ""}):
         dataset = dict(filled["dataset"])
-        units = ",".join(dataset.pop(name, "") for name in _UNITS)
+        units = ",".join(dataset.pop(name, "") or "" for name in _UNITS)
         filled["dataset"] = {**dataset, "units": units.rstrip(",")}
     for name, value in _GAINED.items():
         filled = _with(filled, name.split("."), value)

@@ -125,8 +125,16 @@ def check_output(workdir: Path, output: str, config: ConfigDict) -> None:
     if workdir.resolve() not in folder.resolve().parents:
         raise ValueError(f"--output={output}: expected a folder's name, within the workdir")
     record = folder / SETTINGS
-    whole = record.exists() and (folder / "metrics.json").exists()
-    if whole and (other := difference(json.loads(record.read_text()), settings_of(config))):
+    if not (folder / "metrics.json").exists():
+        return
+    if not record.exists():
+        raise ValueError(f"{folder} holds an evaluation of unknown settings; expected another --output")
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        other = difference(found, settings_of(config))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{record}: no readable settings ({error}); move {folder} away") from error
+    if other:
         raise ValueError(f"{folder} holds another evaluation: {other}; expected another --output")
 
 

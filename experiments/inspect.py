@@ -14,6 +14,8 @@ from experiments.figures import png
 from experiments.frame_files import read_frames
 from experiments.inspection import inspect_frames, inspection_figure
 
+PNG, SOFTWARE = b"\x89PNG", b"Software\0boltzfit"
+
 FIGURE = flags.DEFINE_string(
     "figure",
     None,
@@ -59,7 +61,8 @@ def check_figure(path: Path) -> None:
     Raises:
       ValueError: another file is there.
     """
-    if path.exists() and b"boltzfit" not in path.read_bytes()[:512]:
+    head = path.read_bytes()[:512] if path.exists() else PNG + SOFTWARE
+    if not (head.startswith(PNG) and SOFTWARE in head):
         raise ValueError(f"{path} exists and is no figure of boltzfit's; expected another --figure, or none")
 
 

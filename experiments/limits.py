@@ -30,7 +30,7 @@ _POSITIVE = (
 _NOT_NEGATIVE = (
     "pre_training.n_updates", "nequip.l_max", "mace.l_max", "mace.hidden_l_max", "gemnet_t.n_residual",
     "evaluation.temperature", "evaluation.vacf_lags", "mse.energy_weight", "mse.force_weight",
-    "crmse.weight", "contrastive.burn_in",
+    "crmse.weight", "crmse_stable.weight", "contrastive.burn_in",
     "pre_training.final", "post_training.final", "post_training.warmup", "evaluation.spurious_margin",
     "post_training.max_force_rise",
     "contrastive.fallen_weight", "stable.temperature", "stable.bond_deviation", "stable.minimum_distance",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -96,7 +97,7 @@ class NegativesLog:
 
     def add(self, step: int, samples: Any) -> None:
         """Keeps positions [R, N, 3] and energies [R] of whichever part of the samples are negatives."""
-        for part in samples.values() if isinstance(samples, dict) else (samples,):
+        for part in jax.tree.leaves(samples, is_leaf=lambda part: isinstance(part, Negatives)):
             if isinstance(part, Negatives):
                 self._records["steps"].append(step)
                 self._records["positions"].append(np.asarray(part.positions))

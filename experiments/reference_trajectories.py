@@ -154,6 +154,8 @@ def reference_frames(source: str, config: ConfigDict, labelled: bool = False) ->
         settings = {"labels": config.labels if source.startswith("rmd17_") else ""}
     else:
         settings = reading_settings(config)
+        if not labelled:
+            settings["label_names"] = ""
     frames = read_frames(located.path, **settings, labelled=labelled)
     if sizes := section_sizes(located.path):
         return frames.take(np.arange(sizes[0]))

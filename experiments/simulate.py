@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,9 +32,9 @@ from experiments.locks import sole_writer
 from experiments.npz_files import open_npz
 from experiments.problem import Problem, check_data, make_problem
 from experiments.trajectories import TrajectoryFiles
-from potentials import Params, Potential, System, energy_and_forces
+from potentials import Params, Potential, energy_and_forces
 from potentials.registry import lookup
-from samplers import SAMPLERS, Sampler, Window, simulate
+from samplers import SAMPLERS, Sampler, simulate
 from samplers.base import State
 
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a trained run.", allow_override=True)
@@ -130,14 +130,27 @@ def run(
     every = config.evaluation.record_every
     total = config.evaluation.n_steps // every
     timestep = config[config.evaluation.sampler].get("timestep", 0.0)
+    observe = observer(problem.potential)
     save(output, settings, progress)  # or a run killed in its first window could not begin again
     with (
         interruptible() as interrupted,
         tqdm(total=total, initial=progress.done, unit="frame", desc=str(output)) as bar,
     ):
-        arguments = (sampler, problem.potential, problem.system, params)
-        for window, state, alive in windows(*arguments, progress, total - progress.done, every):
-            size = len(window.alive)
+        while progress.done < total and np.any(progress.alive):
+            size = min(WINDOW_FRAMES, total - progress.done)
+            # Each from the room that the run had, as after a kill: what comes out does not depend on those.
+            ((window, state, alive),) = simulate(
+                sampler,
+                problem.potential,
+                problem.system,
+                params,
+                progress.state,
+                n_steps=size * every,
+                record_every=every,
+                window_frames=size,
+                alive=progress.alive,
+                observe=observe,
+            )
             steps = every * (progress.done + 1 + np.arange(size))
             files.append(window, steps, timestep, problem.energy_shift)
             written = progress.written + np.asarray(window.alive).sum(axis=0)
@@ -147,40 +160,12 @@ def run(
             if interrupted():
                 binary.LOG.info("%s: stopped by SIGTERM; go on by the same command", output)
                 sys.exit(0)
-            if not np.any(alive):
-                break
     dead = np.flatnonzero(~np.asarray(progress.alive))
     if len(dead):
         died = f"{len(dead)} of {len(progress.alive)}"
         binary.LOG.warning("%s replicas went non-finite; their files end there", died)
     if progress.done > total:
         binary.LOG.info("%s: has %d frames already, more than --n_steps asks for", output, progress.done)
-
-
-def windows(
-    sampler: Sampler,
-    potential: Potential,
-    system: System,
-    params: Params,
-    progress: Progress,
-    n_frames: int,
-    every: int,
-) -> Iterator[tuple[Window, State, Array]]:
-    """`simulate` by windows of `WINDOW_FRAMES`, and one of the frames that are left; none where all replicas
-    are dead."""
-    state, alive, observe = progress.state, progress.alive, observer(potential)
-    for frames, size in (
-        (n_frames - n_frames % WINDOW_FRAMES, WINDOW_FRAMES),
-        (n_frames % WINDOW_FRAMES,) * 2,
-    ):
-        if frames < 1 or not np.any(alive):
-            continue
-        lengths = {"n_steps": frames * every, "record_every": every, "window_frames": size}
-        for found in simulate(
-            sampler, potential, system, params, state, alive=alive, observe=observe, **lengths
-        ):
-            _, state, alive = found
-            yield found
 
 
 def observer(potential: Potential) -> Callable[[Params, State], dict[str, Array]]:
@@ -231,7 +216,10 @@ def restore(output: Path, files: TrajectoryFiles, settings: Mapping[str, Any], f
         with open_npz(path) as file:
             record = {name: file[name] for name in file}
         found, done = json.loads(str(record.pop("settings"))), int(record.pop("done"))
-        alive, written = jnp.asarray(record.pop("alive")), record.pop("written")
+        alive = jnp.asarray(record.pop("alive"))
+        if "written" not in record and bool(alive.all()):
+            record["written"] = np.full(len(alive), done)  # of a version that did not note it
+        written = record.pop("written")
         leaves = [jnp.asarray(record[name]) for name in sorted(record)]
     except (ValueError, KeyError) as error:
         raise ValueError(f"{path}: no readable state ({error}); move it and the trajectory away") from error

@@ -44,13 +44,19 @@ def with_data(config: ConfigDict) -> ConfigDict:
     return inherited
 
 
-def with_schedule(config: ConfigDict) -> ConfigDict:
-    """The configuration as it is or, of StABlE training that says nothing of its schedule, with StABlE's: an
-    update a window and a row for each, at one rate, without an average of the weights, which would hold
-    those before training for hundreds of windows."""
+def with_schedule(config: ConfigDict, workdir: str) -> ConfigDict:
+    """The configuration as it is or, of StABlE post-training that says nothing of its schedule, with its own:
+    an update a window and a row for each, at one rate, without an average of the weights, which would hold
+    those before training for hundreds of windows. A run that has begun with another keeps it."""
     default = base.get_config()
-    if config.objective not in ("stable", "stable_compat") or config.post_training != default.post_training:
+    if not config.get("init_from") or config.objective not in ("stable", "stable_compat"):
         return config
+    if config.get("post_training") != default.post_training:
+        return config
+    if (Path(workdir) / "config.json").exists():
+        begun = binary.read_config(workdir)
+        if json.loads(begun.to_json()).get("post_training") == json.loads(default.post_training.to_json()):
+            return config
     scheduled = config.copy_and_resolve_references()
     scheduled.post_training.update(base.stable_post_training("adam", 1e-4))
     if config.training == default.training:

@@ -65,7 +65,7 @@ def main() -> None:
         if not isinstance(config, ConfigDict):
             raise ValueError(f"--config: get_config() gives {type(config).__name__}; expected a ConfigDict")
         check_sections(config, "--config")
-        config = with_schedule(with_data(config))
+        config = with_schedule(with_data(config), WORKDIR.value)
         problem, objective = prepare(config)
     workdir = binary.claim_workdir(WORKDIR.value, config)
     train(config, problem, objective, workdir)
@@ -90,7 +90,7 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
         raise ValueError("init_from and weights are both set; expected one of them to start from")
     if not schedule.n_updates and not config.get("weights"):
         raise ValueError("pre_training.n_updates is 0; expected 1 or more, or weights that need no training")
-    if config.objective.startswith("stable") and schedule.average_decay > 0:
+    if config.init_from and config.objective.startswith("stable") and schedule.average_decay > 0:
         binary.LOG.warning(
             "post_training.average_decay is %g: the average, which is what is evaluated, holds mostly the "
             "weights before StABlE for some %.0f learning windows; expected 0",
@@ -141,7 +141,8 @@ def train(
     status 0.
 
     Writes `checkpoints/`, `train_log.csv` (a row every `training.log_every` updates: metrics averaged over
-    them, validation errors of the averaged weights) and, for objectives with negatives, `negatives.npz`.
+    them, or those since a resumption, validation errors of the averaged weights) and, for objectives with
+    negatives, `negatives.npz`.
 
     Args:
       config: the experiment.
@@ -167,7 +168,6 @@ def _train(
     progress: Callable[[dict[str, float]], None] | None,
 ) -> TrainState:
     binary.log_provenance(config.seed)
-    binary.write_atomically(workdir / binary.PROVENANCE, json.dumps(binary.provenance(), indent=1) + "\n")
     with binary.reading_input():
         check_data(workdir, problem)
         of_reference = reference_digest(config)
@@ -190,6 +190,9 @@ def _train(
         state = checkpoints.restore(state) or state
     if not schedule.n_updates and not checkpoints.steps():
         checkpoints.save(state)
+    if int(state.step) < schedule.n_updates or not (workdir / binary.PROVENANCE).exists():
+        provenance = json.dumps(binary.provenance(), indent=1)
+        binary.write_atomically(workdir / binary.PROVENANCE, f"{provenance}\n")
     if int(state.step):
         binary.LOG.info("%s: resumed at update %d", workdir, int(state.step))
 
@@ -202,7 +205,8 @@ def _train(
     began, first, row = time.monotonic(), int(state.step), {}
     sizes = (len(batch.energies) for batch in (problem.train, problem.validation, problem.test))
     binary.LOG.info("%d training, %d validation and %d test frames; the force MAE is of validation", *sizes)
-    ended = bool(rise) and errors(state.average)[FORCE_ERROR] > limit
+    at_row = int(state.step) % settings.log_every == 0  # where an unbroken run looks
+    ended = bool(rise) and at_row and errors(state.average)[FORCE_ERROR] > limit
     with interruptible() as interrupted:
         while int(state.step) < schedule.n_updates and not ended:
             found = []
@@ -212,6 +216,7 @@ def _train(
                 step = int(state.step)
                 if step % settings.log_every == 0 or interrupted():
                     break
+            _require_finite(state, workdir, checkpoints)
             if interrupted() and step % settings.log_every:
                 negatives.write()
                 checkpoints.save(state)
@@ -232,12 +237,6 @@ def _train(
                 row["seconds"],
                 timedelta(seconds=round(row["seconds"] * (schedule.n_updates - step))),
             )
-            if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params)):
-                last = max(checkpoints.steps(), default=0)
-                raise binary.InputError(
-                    f"{workdir}: weights that are not finite, at update {step}; expected a lower learning "
-                    f"rate or clip_norm. The last checkpoint is of update {last}"
-                )
             ended = row.get(FORCE_ERROR, 0.0) > limit
             stop = interrupted() and step < schedule.n_updates and not ended
             if stop or ended or step % settings.checkpoint_every == 0 or step == schedule.n_updates:
@@ -261,6 +260,16 @@ def _train(
             *(row["chain_energy_min_ev"], workdir),
         )
     return state
+
+
+def _require_finite(state: TrainState, workdir: Path, checkpoints: Checkpoints) -> None:
+    if all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.params)):
+        return
+    last = max(checkpoints.steps(), default=0)
+    raise binary.InputError(
+        f"{workdir}: weights that are not finite, at update {int(state.step)}; expected a lower learning "
+        f"rate or clip_norm. The last checkpoint is of update {last}"
+    )
 
 
 def _mean(values: list[float]) -> float:

@@ -53,16 +53,15 @@ class TrajectoryFiles:
         Raises:
           ValueError: a file with frames to keep is not there, damaged, or has fewer; no file is changed.
         """
-        kept = []
-        for path, count in zip(self.paths, counts, strict=True):
-            if count and not path.exists():
-                raise ValueError(f"{path}: no such file, but the state of this simulation is there")
-            if not count:
-                kept.append(None)
-            elif self._format == "extxyz":
-                kept.append(_text_end(path, count, len(self._system.numbers)))
-            else:
-                kept.append(_shorter_copy(path, count))
+        kept: list[int | Path | None] = []
+        try:
+            for path, count in zip(self.paths, counts, strict=True):
+                kept.append(self._first(path, count) if count else None)
+        except Exception:
+            for copy in kept:
+                if isinstance(copy, Path):
+                    copy.unlink()
+            raise
         for path, what in zip(self.paths, kept, strict=True):
             if what is None:
                 path.unlink(missing_ok=True)
@@ -70,6 +69,14 @@ class TrajectoryFiles:
                 os.truncate(path, what)
             else:
                 what.replace(path)
+
+    def _first(self, path: Path, count: int) -> int | Path:
+        """Where the first `count` frames end, or a copy of them."""
+        if not path.exists():
+            raise ValueError(f"{path}: no such file, but the state of this simulation is there")
+        if self._format == "extxyz":
+            return _text_end(path, count, len(self._system.numbers))
+        return _shorter_copy(path, count)
 
     def append(self, window: Window, steps: NDArray, timestep: float, energy_shift: float) -> None:
         """Adds a window's frames, of each replica those in which it was alive.
@@ -127,10 +134,10 @@ def _shorter_copy(path: Path, count: int) -> Path:
             found = len(whole)
             for frame in range(min(count, found)):
                 copy.write(whole[frame])
-    except OSError:
-        raise
     except Exception as error:  # ASE's reader has no error of its own for damaged files
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk
         raise ValueError(f"{path}: no readable trajectory ({error})") from error
     if found < count:
         partial.unlink()

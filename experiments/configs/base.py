@@ -170,7 +170,7 @@ def get_config() -> ConfigDict:
     # Optimisation: learning rate from `initial` to `final` along a cosine.
     config.training = ConfigDict()
     config.training.batch_size = 50
-    config.training.log_every = 100  # updates a jitted call
+    config.training.log_every = 100  # updates a row of the log; where nothing is sampled, a jitted call
     config.training.checkpoint_every = 500  # updates; a multiple of log_every
     # Without init_from:
     config.pre_training = ConfigDict()

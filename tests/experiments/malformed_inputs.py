@@ -346,6 +346,13 @@ CASES = (
         "--workdir=W",
         make=run_of('{"model_type": "bert"}'),
     ),
+    *(
+        other(f"evaluate_section_{name}", "evaluate", f"W/config.json: '{name}' is", "--workdir=W", make=make)
+        for name, make in (
+            ("dataset", run_of(RECORD.replace('"dataset": {}', '"dataset": null'))),
+            ("evaluation", run_of(RECORD.replace('"evaluation": {}', '"evaluation": "steps"'))),
+        )
+    ),
     other("evaluate_unset", "evaluate", "--workdir is not set"),
     other(
         "evaluate_config",

@@ -57,6 +57,9 @@ def test_results_of_other_settings_are_not_replaced(tmp_path):
         with pytest.raises(ValueError, match=words):
             check_output(tmp_path / "W", "eval", other)
         check_output(tmp_path / "W", "eval_short", other)
+    (tmp_path / "W" / "eval" / "settings.json").unlink()
+    with pytest.raises(ValueError, match=r"W/eval holds an evaluation of unknown settings"):
+        check_output(tmp_path / "W", "eval", config)
     for outside in ("../theirs", str(tmp_path), ".", ""):
         with pytest.raises(ValueError, match=r"expected a folder's name, within the workdir"):
             check_output(tmp_path / "W", outside, config)

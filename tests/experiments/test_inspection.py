@@ -78,7 +78,8 @@ def test_the_binary(tmp_path):
     assert "figure: kcal_inspection.png" in run("kcal.npz").stdout
     assert (tmp_path / "kcal_inspection.png").exists()
     (tmp_path / "theirs.png").write_bytes(b"a picture")
-    for theirs in ("kcal.npz", "theirs.png"):
+    (tmp_path / "README.md").write_bytes(b"# boltzfit")
+    for theirs in ("kcal.npz", "theirs.png", "README.md"):
         result = run("kcal.npz", f"--figure={theirs}")
         assert result.returncode == 2 and f"{theirs} exists and is no figure" in result.stderr
     assert (tmp_path / "theirs.png").read_bytes() == b"a picture"

@@ -166,6 +166,10 @@ def test_a_simulation_whose_replicas_died_ends_again(trained, tmp_path):
     for done, alive in ((10, [True, False]), (4, [False, False])):
         progress = Progress(done, fresh, jnp.array(alive), np.array([0, 0]))
         run(config, problem, params, sampler, files, output, {}, progress)
+    # Nor does one that is longer already.
+    config.evaluation.n_steps = 70
+    progress = Progress(20, fresh, jnp.array([True, True]), np.array([20, 20]))
+    run(config, problem, params, sampler, files, output, {}, progress)
     assert not list(tmp_path.glob("*.extxyz"))
 
 

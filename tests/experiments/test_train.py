@@ -141,18 +141,24 @@ def test_post_training_that_names_no_data_has_its_parents(pretrained):
     assert with_data(fresh) is fresh
 
 
-def test_stable_training_that_says_nothing_of_its_schedule_has_its_own():
+def test_stable_training_that_says_nothing_of_its_schedule_has_its_own(tmp_path):
     config = base.get_config()
-    config.objective = "stable"
-    scheduled = with_schedule(config)
+    config.objective, config.init_from = "stable", "W0"
+    scheduled = with_schedule(config, "")
     assert scheduled.post_training.average_decay == 0 and scheduled.post_training.warmup == 0
     assert (scheduled.training.log_every, scheduled.training.checkpoint_every) == (1, 10)
     assert config.post_training == base.get_config().post_training
     for own in ({"objective": "crmse"}, {"post_training.final": 1e-6}):
         config = base.get_config()
-        config.objective = "stable"
+        config.objective, config.init_from = "stable", "W0"
         config.update_from_flattened_dict(own)
-        assert with_schedule(config) is config
+        assert with_schedule(config, "") is config
+    config = base.get_config()
+    config.objective = "stable"
+    assert with_schedule(config, "") is config  # no post-training
+    config.init_from = "W0"
+    (tmp_path / "config.json").write_text(config.to_json())
+    assert with_schedule(config, str(tmp_path)) is config  # begun so
 
 
 def test_a_learning_phase_goes_on_from_its_checkpoint(pretrained, tmp_path):
