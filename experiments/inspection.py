@@ -16,8 +16,10 @@ from experiments.problem import typical_geometry
 from objectives.observables import bond_lengths, virial_temperature
 from objectives.statistics import autocorrelation_time, block_stderr
 from potentials import System, make_system
+from potentials.units import KB
 
 OUTLIER = 8.0  # robust standard deviations
+SPREAD = 0.25  # share by which energies may spread otherwise than harmonic ones
 BROKEN = 0.5  # Å, of a bond from its median length
 LISTED = 8  # frames a line
 LISTED_BONDS = 60  # one a line; more are pooled by their elements
@@ -72,6 +74,8 @@ def inspect_frames(frames: Frames, source: str, temperature: float | None = None
                 f"{source}: the virial temperature is not {temperature:g} K: no potential that fits these "
                 "labels samples these frames' energies"
             )
+    if temperature and frames.cell is None and len(energies) >= 40:
+        doubts += _spread(frames, source, temperature)
     lengths = np.asarray(bond_lengths(frames.positions, system.bonds, frames.cell), float)
     lines += _bonds(frames.numbers, system, lengths)
     wrong = {
@@ -83,6 +87,22 @@ def inspect_frames(frames: Frames, source: str, temperature: float | None = None
     }
     lines += [f"outliers, {what}: {_list(rows)}" for what, rows in wrong.items()]
     return Inspection(lines, doubts, np.any(list(wrong.values()), axis=0))
+
+
+def _spread(frames: Frames, source: str, temperature: float) -> list[str]:
+    """A doubt where energies spread otherwise than those of a harmonic molecule of 3N − 6 modes (or 3N, where
+    something holds it) by more than anharmonicity and three standard errors would have it."""
+    n_modes = np.array([3 * len(frames.numbers) - 6, 3 * len(frames.numbers)])
+    low, high = KB * temperature * np.sqrt(np.maximum(n_modes, 1) / 2)
+    spread = frames.energies.std()
+    g = autocorrelation_time(frames.energies[None]) if spread > 0 else 1.0
+    error = 3 * spread * np.sqrt(g / (2 * len(frames.energies)))
+    if (1 - SPREAD) * low - error < spread < (1 + SPREAD) * high + error:
+        return []
+    return [
+        f"{source}: energies spread by {spread:.3f} eV, those of a harmonic molecule at {temperature:g} K by "
+        f"{low:.3f}: another temperature, or frames that are no sample of their labels"
+    ]
 
 
 def _order(frames: Frames) -> str:

@@ -61,6 +61,14 @@ def test_frames_that_are_no_sample_of_their_labels():
     assert not any("virial" in doubt for doubt in inspect_frames(harmonic(2000), "file", 500.0).doubts)
 
 
+@pytest.mark.parametrize(
+    ("stated", "doubted"), [(500.0, False), (430.0, False), (330.0, True), (1500.0, True)]
+)
+def test_energies_that_spread_otherwise_than_at_the_stated_temperature(stated, doubted):
+    doubts = inspect_frames(harmonic(2000, 500.0), "file", stated).doubts
+    assert any(f"a harmonic molecule at {stated:g} K" in doubt for doubt in doubts) == doubted
+
+
 def test_the_binary(tmp_path):
     frames = harmonic(100)
     np.savez(tmp_path / "kcal.npz", **rmd17_arrays(frames))
