@@ -16,6 +16,7 @@ from potentials.base import Params, Potential
 from potentials.neighbours import ROOM_LIMIT, room_in
 from potentials.system import System
 from samplers.base import Sampler, State, centre, kinetic_temperature, where_replica
+from samplers.devices import by_shares, place
 from samplers.full_lists import more_room
 from samplers.stability import Criterion, never
 
@@ -106,7 +107,7 @@ def _window(
     frames: int,
     every: int,
 ) -> tuple[_Progress, tuple[tuple[Array, ...], Any]]:
-    def body(carry: _Progress, _: None) -> tuple[_Progress, tuple[tuple[Array, ...], Any]]:
+    def body(params: Params, carry: _Progress) -> tuple[_Progress, tuple[tuple[Array, ...], Any]]:
         state, alive, intact, intact_steps = carry
         new, finite, steps = advance(sampler, params, state, every, criterion)
         intact = intact & alive
@@ -124,7 +125,10 @@ def _window(
         carry = _Progress(state, alive, intact & (steps == every), intact_steps)
         return carry, ((state.position, energies, kinetic, alive), observe(params, state))
 
-    return jax.lax.scan(body, progress, None, frames)
+    def scan(params: Params, progress: _Progress) -> tuple[_Progress, tuple[tuple[Array, ...], Any]]:
+        return jax.lax.scan(lambda carry, _: body(params, carry), progress, None, frames)
+
+    return by_shares(scan, params, progress, len(progress.alive))
 
 
 def simulate(
@@ -141,7 +145,8 @@ def simulate(
     criterion: Criterion = never,
     observe: Callable[[Params, State], Any] = nothing,
 ) -> Iterator[tuple[Window, State, Array]]:
-    """Runs replicas window by window; host memory holds one window at a time.
+    """Runs replicas window by window; host memory holds one window at a time. Where there are several devices
+    they share the replicas, if their number divides that of the replicas.
 
     A window in which a neighbour list ran out of room is made again with more of it, from where it began;
     at most twice what there was, beyond which a replica has collapsed.
@@ -172,7 +177,7 @@ def simulate(
     per_window = record_every * window_frames
     params = jax.jit(potential.tabulate)(params)
     limit = min(ROOM_LIMIT * room_in(params), len(system.numbers) - 1)
-    progress = _Progress(state, alive, alive, jnp.zeros(len(alive), jnp.int32))
+    progress = place(_Progress(state, alive, alive, jnp.zeros(len(alive), jnp.int32)), len(alive))
     run = partial(
         _window,
         sampler,
