@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from experiments import binary
 from experiments.checkpoints import Checkpoints
+from experiments.distributions import Distributions
 from experiments.evaluation import Metrics, evaluate
 from experiments.evaluation_checks import (
     SETTINGS,
@@ -33,14 +33,15 @@ from experiments.evaluation_checks import (
     settings_of,
 )
 from experiments.figures import figures, save
+from experiments.holes import distances, farthest, hole_metrics
 from experiments.locks import sole_writer
-from experiments.negatives import diagnose, read_negatives
-from experiments.problem import Problem, label_engine
+from experiments.negatives import NEGATIVES, NegativeFrames, diagnose, read_negatives
+from experiments.problem import Problem, label_engine, make_problem
 from experiments.reference_statistics import reference_distributions
 from experiments.report import write_report
-from experiments.runs import load_run
+from experiments.runs import Run, load_run
 from experiments.training import make_optimiser
-from experiments.verdicts import verdict
+from experiments.verdicts import consistency_sentences, verdict
 from potentials import Params
 from samplers import SAMPLERS
 
@@ -52,9 +53,6 @@ SET = flags.DEFINE_multi_string("set", [], "A setting to change, such as evaluat
 BESIDE = flags.DEFINE_multi_string(
     "beside", [], "Workdir of another run, evaluated into a folder of the same name, for the report."
 )
-
-SPREAD_TOLERANCE = 0.2  # anharmonicity moves the energy spread of a bound molecule by less
-RESOLUTION = 0.1  # a virial temperature less certain than this share of the stated one decides nothing
 
 
 def main() -> None:
@@ -71,10 +69,9 @@ def main() -> None:
         beside = dict(zip(BESIDE.value, names, strict=True))
         others = [other_run(folder, name, OUTPUT.value, config) for folder, name in beside.items()]
         problem = prepare_evaluation(config, workdir)
-        if others:
-            reference = reference_distributions(config, problem)
-            for run in others:
-                check_reference(run, reference)
+        reference = reference_distributions(config, problem)
+        for run in others:
+            check_reference(run, reference)
         params = load_params(workdir, problem)
     binary.log_provenance(config.evaluation.seed)
     bar = tqdm(total=config.evaluation.n_steps, unit="step", unit_scale=True, desc=str(workdir))
@@ -82,6 +79,12 @@ def main() -> None:
         config, problem, params, workdir, output=OUTPUT.value, progress=lambda w: _show(bar, w.step)
     )
     bar.close()
+    negatives = read_negatives(workdir / NEGATIVES)
+    if negatives is not None:
+        others = [
+            with_holes(run, Path(folder), negatives, reference)
+            for run, folder in zip(others, BESIDE.value, strict=True)
+        ]
     label = f"{config.objective} ({own_name})" if others else config.objective
     run = load_run(workdir, label, OUTPUT.value)
     folder = workdir / OUTPUT.value
@@ -168,7 +171,7 @@ def _evaluate_run(
     reference = reference_distributions(config, problem)
     result = evaluate(config, problem, params, reference, progress)
     metrics, curves = result.metrics, result.curves
-    negatives = read_negatives(workdir / "negatives.npz")
+    negatives = read_negatives(workdir / NEGATIVES)
     if negatives is not None:
         more, extra = diagnose(
             problem,
@@ -176,6 +179,7 @@ def _evaluate_run(
             negatives,
             reference,
             float(metrics["spurious_threshold_ev"]),
+            float(metrics.get("relaxed_energy_ev", np.nan)),
             achiral=config.evaluation.achiral,
             engine=label_engine(config),
         )
@@ -192,35 +196,26 @@ def _evaluate_run(
     return metrics
 
 
-def consistency_sentences(metrics: Mapping[str, Any]) -> list[str]:
-    """One plain sentence on whether the reference is a Boltzmann sample of its own labels; none where
-    there was no reference to compare with."""
-    if "reference_virial_temperature_k" not in metrics:
-        return []
-    value, stderr, stated, spread, harmonic = (
-        float(metrics[name])
-        for name in (
-            "reference_virial_temperature_k",
-            "reference_virial_temperature_k_stderr",
-            "temperature_k",
-            "reference_energy_sd_ev",
-            "harmonic_energy_sd_ev",
-        )
+def with_holes(run: Run, workdir: Path, negatives: NegativeFrames, reference: Distributions) -> Run:
+    """A run without negatives of its own, the one before post-training say, with what those of another say of
+    its potential."""
+    if "n_negatives" in run.metrics:
+        return run
+    config = binary.read_config(workdir)
+    problem = make_problem(config)
+    far = np.zeros(0, int)
+    if problem.system.cell is None:
+        far = farthest(*distances(problem, negatives.positions, achiral=config.evaluation.achiral))
+    found = hole_metrics(
+        problem,
+        load_params(workdir, problem),
+        negatives.positions,
+        far,
+        mean=float(reference.energy_mean[0]),
+        threshold=float(run.metrics["spurious_threshold_ev"]),
+        minimum=float(run.metrics.get("relaxed_energy_ev", np.nan)),
     )
-    found = (
-        f"The reference frames' virial temperature is {value:.0f} ± {stderr:.0f} K (stated: {stated:.0f} K), "
-        f"their energy spread {spread:.3f} eV (harmonic estimate at {stated:.0f} K: {harmonic:.3f} eV)"
-    )
-    if abs(value - stated) > 3 * stderr or abs(spread / harmonic - 1) > SPREAD_TOLERANCE:
-        return [
-            f"{found}: these frames are not a Boltzmann sample of their own labels, so even a perfect "
-            "potential sampled without bias misses their energy distribution, and the KS statistic "
-            "of energies says little here; spurious share, energy spread, h(r) and dihedral free "
-            "energies decide."
-        ]
-    if stderr > RESOLUTION * stated:
-        return [f"{found}: the error is too large to tell whether the frames sample their own labels."]
-    return [f"{found}: they agree, and the energy distribution is a fair test."]
+    return run._replace(metrics=run.metrics | found)
 
 
 def dataset_name(config: ConfigDict) -> str:

@@ -14,7 +14,7 @@ from experiments import binary
 from experiments.configurations import difference
 from experiments.distributions import Distributions
 from experiments.limits import check_limits
-from experiments.negatives import read_negatives
+from experiments.negatives import NEGATIVES, read_negatives
 from experiments.problem import Problem, check_data, label_engine, make_problem
 from experiments.reference_statistics import evaluation_temperature, reference_distributions
 from experiments.runs import Run, load_run
@@ -75,7 +75,7 @@ def prepare_evaluation(config: ConfigDict, workdir: Path) -> Problem:
     check_limits(config)
     problem = make_problem(config)
     check_data(workdir, problem)
-    negatives = read_negatives(workdir / "negatives.npz")
+    negatives = read_negatives(workdir / NEGATIVES)
     check_evaluation(config, problem, has_negatives=negatives is not None)
     if config.evaluation.sampler == "nose_hoover" and problem.system.cell is None:
         stated, frames = evaluation_temperature(config), config.dataset.temperature

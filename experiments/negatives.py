@@ -6,23 +6,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.comparison import Metrics
 from experiments.distributions import Distributions
 from experiments.engines import label
+from experiments.holes import distances, energies_of, farthest, hole_metrics
 from experiments.npz_files import open_npz
 from experiments.problem import Problem
-from objectives.alignment import nearest_rmsd
 from objectives.distances import wasserstein1
 from objectives.statistics import block_stderr
-from potentials import Params, energies
+from potentials import Params
 from potentials.units import KCAL_PER_MOL
 
+NEGATIVES = "negatives.npz"
+"""Of a workdir: snapshots that training recorded."""
 MAX_FRAMES = 512
-_RMSD_FRAMES = 256
 
 
 class NegativeFrames(NamedTuple):
@@ -57,6 +57,7 @@ def diagnose(
     negatives: NegativeFrames,
     reference: Distributions,
     threshold: float,
+    minimum: float,
     *,
     achiral: bool,
     engine: str,
@@ -69,6 +70,7 @@ def diagnose(
       negatives: from the whole of post-training.
       reference: what the data sampled.
       threshold: spurious energy, eV, relative to the reference mean.
+      minimum: to which test frames relax, likewise; no number in a box.
       achiral: mirror images count as the same for the RMSD.
       engine: the reference engine that labelled the data; empty for no true energies.
 
@@ -76,27 +78,22 @@ def diagnose(
       Metrics, whose standard errors are over blocks of neighbouring snapshots, and curves for the
       figures; energies relative to the reference mean.
     """
-    mean = reference.energy_mean[0]
-    offset = problem.energy_shift - mean
-    drawn = negatives.energies.astype(np.float64) + offset
-    energy = jax.jit(lambda params, frames: energies(problem.potential, params, frames))
-    now = np.asarray(energy(params, negatives.positions), dtype=np.float64) + offset
-    rows = np.linspace(0, len(problem.test.energies) - 1, _RMSD_FRAMES).astype(int)
-    data = problem.train.positions
-    curves, medians = {}, {}
+    mean = float(reference.energy_mean[0])
+    drawn = negatives.energies.astype(np.float64) + problem.energy_shift - mean
+    now = energies_of(problem, params, negatives.positions, mean)
+    curves, medians, far = {}, {}, np.zeros(0, int)
     if problem.system.cell is None:  # in a liquid no two frames are alike
-        curves = {
-            "negatives_rmsd": np.asarray(nearest_rmsd(negatives.positions, data, achiral)),
-            "reference_rmsd": np.asarray(
-                nearest_rmsd(problem.test.positions[np.unique(rows)], data, achiral)
-            ),
-        }
+        found, usual = distances(problem, negatives.positions, achiral=achiral)
+        far = farthest(found, usual)
+        curves = {"negatives_rmsd": found, "reference_rmsd": usual}
         medians = {f"{name}_median_angstrom": float(np.median(rmsd)) for name, rmsd in curves.items()}
     quantiles = reference.energy_quantiles - mean
     outside = (drawn < quantiles[0]) | (drawn > quantiles[-1])
     spurious = drawn < threshold
     metrics: Metrics = {
-        "n_negatives": len(drawn),
+        **hole_metrics(
+            problem, params, negatives.positions, far, mean=mean, threshold=threshold, minimum=minimum
+        ),
         "negatives_wasserstein_mev": 1000 * wasserstein1(drawn, quantiles),
         **medians,
     }

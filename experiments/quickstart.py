@@ -17,13 +17,16 @@ from tqdm import tqdm
 
 from experiments import binary
 from experiments.configs import ethanol
-from experiments.evaluate import consistency_sentences, evaluate_run, load_params
+from experiments.evaluate import evaluate_run, load_params, with_holes
 from experiments.evaluation_checks import check_evaluation
 from experiments.figures import figures, save
+from experiments.negatives import NEGATIVES, read_negatives
 from experiments.problem import Problem
+from experiments.reference_statistics import reference_distributions
 from experiments.report import format_value, verdict, write_report
 from experiments.runs import Run, load_run
 from experiments.train import prepare, train
+from experiments.verdicts import consistency_sentences
 from objectives import Objective
 
 WORKDIR = flags.DEFINE_string(
@@ -58,6 +61,8 @@ def main() -> None:
         workdir = binary.claim_workdir(str(root / name), config)
         run_stage(name, config, problem, objective, workdir)
         runs.append(load_run(workdir, name.upper()))
+    if (negatives := read_negatives(workdir / NEGATIVES)) is not None:
+        runs[0] = with_holes(runs[0], root / "mse", negatives, reference_distributions(config, problem))
     save(figures(runs), root / "figures")
     path = write_report(
         runs,

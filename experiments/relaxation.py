@@ -31,9 +31,12 @@ def relaxed_energies(potential: Potential, params: Params, positions: ArrayLike)
         energy, slope = function(params, x.reshape(-1, 3).astype(np.float32))
         return float(energy), np.asarray(slope, np.float64).ravel()
 
-    starts = np.asarray(positions, np.float64).reshape(len(np.asarray(positions)), -1)
     options = {"maxiter": MAX_ITERATIONS}
-    found = [minimize(flat, x, jac=True, method="L-BFGS-B", options=options).fun for x in starts]
+    found = [
+        minimize(flat, np.asarray(x, np.float64).ravel(), jac=True, method="L-BFGS-B", options=options).fun
+        for x in np.asarray(positions)
+    ]
+    found = np.asarray(found, np.float64)
     return np.where(np.isfinite(found), found, np.nan)
 
 

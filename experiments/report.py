@@ -55,6 +55,7 @@ h1 { line-height: 1.2; } h2 { margin-top: 2rem; border-bottom: 1px solid #ccc; }
 ul.verdict { list-style: none; padding: 0; }
 ul.verdict li { padding: .5rem .8rem; margin: .4rem 0; border-left: .4rem solid; background: #f4f4f4; }
 ul.verdict li.good { border-color: #009e73; } ul.verdict li.bad { border-color: #d55e00; }
+ul.verdict li.caution { border-color: #e69f00; }
 .table { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap; }
 td.number { text-align: right; } thead th { border-bottom: 2px solid #888; }
@@ -111,8 +112,7 @@ def _glossary(runs: Sequence[Run]) -> str:
 def _summary(runs: Sequence[Run], lines: Sequence[str]) -> str:
     items = []
     for run in runs:
-        stable, text = verdict(run)
-        kind = {True: "good", False: "bad", None: "unknown"}[stable]
+        kind, text = verdict(run)
         items.append(f'<li class="{kind}"><strong>{escape(run.label)}</strong>: {escape(text)}</li>')
     paragraphs = "".join(f"<p>{escape(line)}</p>" for line in lines)
     return f'<ul class="verdict">{"".join(items)}</ul>{paragraphs}'

@@ -29,6 +29,7 @@ from experiments.interruption import interruptible
 from experiments.limits import check_limits
 from experiments.locks import sole_writer
 from experiments.logs import NegativesLog, TrainingLog
+from experiments.negatives import NEGATIVES
 from experiments.problem import DIGEST, Problem, check_data, data_digest, make_problem
 from experiments.reference_trajectories import (
     REFERENCE_DIGEST,
@@ -55,6 +56,9 @@ CONFIG = config_flags.DEFINE_config_file("config")
 WORKDIR = flags.DEFINE_string(
     "workdir", "", "Folder of the run; one that holds a run resumes it.", allow_override=True
 )
+
+LATE_RISE = 1.25
+"""Of the validation force MAE over its lowest in a post-training, at whose end more is worth a word."""
 
 
 def main() -> None:
@@ -201,8 +205,8 @@ def _train(
     update = make_update(objective, optimiser, schedule, batch_size=settings.batch_size, n_updates=size)
     room_limit = min(ROOM_LIMIT * data_room(problem), len(problem.system.numbers) - 1)
     log = TrainingLog(workdir / "train_log.csv", upto=int(state.step))
-    negatives = NegativesLog(workdir / "negatives.npz", upto=int(state.step))
-    began, first, row = time.monotonic(), int(state.step), {}
+    negatives = NegativesLog(workdir / NEGATIVES, upto=int(state.step))
+    began, first, row, lowest = time.monotonic(), int(state.step), {}, math.inf
     sizes = (len(batch.energies) for batch in (problem.train, problem.validation, problem.test))
     binary.LOG.info("%d training, %d validation and %d test frames; the force MAE is of validation", *sizes)
     at_row = int(state.step) % settings.log_every == 0  # where an unbroken run looks
@@ -221,7 +225,7 @@ def _train(
                 negatives.write()
                 checkpoints.save(state)
                 _stop(workdir, step)
-            row = {"step": step, **{name: _mean([f[name] for f in found]) for name in found[0]}}
+            row = {"step": step, **{name: _over_updates(name, [f[name] for f in found]) for name in found[0]}}
             row |= {name: float(value) for name, value in errors(state.average).items()}
             row["seconds"] = (time.monotonic() - began) / (step - first)  # an update
             log.write(row)
@@ -237,6 +241,7 @@ def _train(
                 row["seconds"],
                 timedelta(seconds=round(row["seconds"] * (schedule.n_updates - step))),
             )
+            lowest = min(lowest, row.get(FORCE_ERROR, lowest))
             ended = row.get(FORCE_ERROR, 0.0) > limit
             stop = interrupted() and step < schedule.n_updates and not ended
             if stop or ended or step % settings.checkpoint_every == 0 or step == schedule.n_updates:
@@ -246,6 +251,13 @@ def _train(
                 _stop(workdir, step)
     log.close()
     checkpoints.close()
+    if config.init_from and row.get(FORCE_ERROR, 0.0) > LATE_RISE * lowest:
+        binary.LOG.warning(
+            "%s: the validation force MAE ended at %.4g meV/Å and was %.4g meV/Å before: the fit was "
+            "disturbed late, by holes that chains met where the rate was low already, say; expected more "
+            "updates (post_training.n_updates), or the run before this",
+            *(workdir, row[FORCE_ERROR], lowest),
+        )
     if ended:
         binary.LOG.warning(
             "%s: ended at update %d, with a validation force MAE above %.4g meV/Å, %g %% more than at the "
@@ -254,8 +266,9 @@ def _train(
         )
     if row.get("chain_fallen_fraction", 0.0) > 0:
         binary.LOG.warning(
-            "%s: %.2g %% of the chains lay in holes during the last %d updates, the lowest at %.3g eV: some "
-            "are not filled yet; post-train again, with init_from=%s",
+            "%s: %.2g %% of the chains lay in holes during the last %d updates, the lowest at %.3g eV from "
+            "the training mean: some are not filled yet; post-train again, with init_from=%s, and compare "
+            "the reports",
             *(workdir, 100 * row["chain_fallen_fraction"], settings.log_every),
             *(row["chain_energy_min_ev"], workdir),
         )
@@ -272,9 +285,11 @@ def _require_finite(state: TrainState, workdir: Path, checkpoints: Checkpoints) 
     )
 
 
-def _mean(values: list[float]) -> float:
-    """Over the updates in which a metric was defined."""
+def _over_updates(name: str, values: list[float]) -> float:
+    """The mean over the updates in which a metric was defined; of a minimum, the lowest."""
     defined = [value for value in values if not math.isnan(value)]
+    if defined and "_min_" in name:
+        return min(defined)
     return math.fsum(defined) / len(defined) if defined else math.nan
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from scipy.stats import poisson
 
 from experiments.runs import Run
 from potentials.units import KCAL_PER_MOL
 
+SPREAD_TOLERANCE = 0.2  # anharmonicity moves the energy spread of a bound molecule by less
+RESOLUTION = 0.1  # a virial temperature less certain than this share of the stated one decides nothing
+
 
 class Verdict(NamedTuple):
-    """`stable` is None where the metrics do not say; `text` is plain text, not HTML."""
+    """`kind` is good, caution (no chain fell, but there are known holes), bad, or unknown where the metrics
+    do not say; `text` is plain text, not HTML."""
 
-    stable: bool | None
+    kind: str
     text: str
 
 
@@ -74,17 +79,31 @@ def thermal(run: Run) -> bool:
     return lowest >= relaxed and float(poisson.sf(frames - 1, expected)) > 0.01
 
 
+def _holes(run: Run) -> list[str]:
+    """What negatives say of holes that the chains did not reach; nothing where there are none."""
+    count, total = metric(run, "negatives_in_holes"), metric(run, "n_negatives")
+    if not count or not total:
+        return []
+    text = (
+        f"but {count:.0f} of {total:.0f} negatives that post-training recorded lie in holes of this potential"
+    )
+    lowest, minimum = metric(run, "negatives_minimum_ev"), metric(run, "relaxed_energy_ev")
+    if lowest is not None and minimum is not None:
+        text += f", down to {_energy(lowest)}, where test frames relax to {_energy(minimum)}"
+    return [f"{text}: longer chains, or others, may fall"]
+
+
 def verdict(run: Run) -> Verdict:
     """Whether a run's sampler stayed in the physical basin, from its metrics alone.
 
     Reads `spurious_fraction` (and its `_stderr`), `failed_fraction`, `broken_fraction`, `energy_minimum_ev`,
-    `spurious_threshold_ev`, `n_chains` and `chain_length_ps`, or `chain_length_steps` where that is
-    absent; and what `thermal` reads. Where no chain of n fell, the 95 % upper bound on a chain's
-    probability of falling is 1 − 0.05^(1/n) (zero successes, binomial).
+    `spurious_threshold_ev`, `n_chains` and `chain_length_ps`, or `chain_length_steps` where that is absent;
+    what `thermal` reads; and, of negatives, `negatives_in_holes`. Where no chain of n fell, the 95 % upper
+    bound on a chain's probability of falling is 1 − 0.05^(1/n) (zero successes, binomial).
     """
     fraction = metric(run, "spurious_fraction")
     if fraction is None:
-        return Verdict(None, "no verdict: the metrics have no spurious_fraction.")
+        return Verdict("unknown", "no verdict: the metrics have no spurious_fraction.")
     failed = metric(run, "failed_fraction")
     chains, length = metric(run, "n_chains"), _chain_length(run)
     lowest, threshold = metric(run, "energy_minimum_ev"), metric(run, "spurious_threshold_ev")
@@ -108,12 +127,8 @@ def verdict(run: Run) -> Verdict:
             bound = 100 * (1 - 0.05 ** (1 / chains))
             chance = f"the chance that a chain falls within {length} is below {bound:.2g} %"
             parts.append(f"{chance} (95 % confidence)")
-        if holes := metric(run, "negatives_still_spurious_fraction"):
-            parts.append(
-                f"but {100 * holes:.2g} % of the negatives that training recorded are spurious in the final "
-                "potential too, holes that these chains do not reach: post-train again, from this run"
-            )
-        return Verdict(True, "; ".join(parts) + ".")
+        holes = _holes(run)
+        return Verdict("caution" if holes else "good", "; ".join(parts + holes) + ".")
     parts = []
     if math.isnan(fraction):
         parts.append("the share of spurious frames is not a number")
@@ -126,4 +141,35 @@ def verdict(run: Run) -> Verdict:
         parts.append(f"{100 * failed:.3g} % of chains failed (non-finite)")
     if broken:
         parts.append(f"{100 * broken:.3g} % of frames have a broken bond")
-    return Verdict(False, "NOT safe to sample: " + "; ".join(parts) + ".")
+    return Verdict("bad", "NOT safe to sample: " + "; ".join(parts) + ".")
+
+
+def consistency_sentences(metrics: Mapping[str, Any]) -> list[str]:
+    """One plain sentence on whether the reference is a Boltzmann sample of its own labels; none where
+    there was no reference to compare with."""
+    if "reference_virial_temperature_k" not in metrics:
+        return []
+    value, stderr, stated, spread, harmonic = (
+        float(metrics[name])
+        for name in (
+            "reference_virial_temperature_k",
+            "reference_virial_temperature_k_stderr",
+            "temperature_k",
+            "reference_energy_sd_ev",
+            "harmonic_energy_sd_ev",
+        )
+    )
+    found = (
+        f"The reference frames' virial temperature is {value:.0f} ± {stderr:.0f} K (stated: {stated:.0f} K), "
+        f"their energy spread {spread:.3f} eV (harmonic estimate at {stated:.0f} K: {harmonic:.3f} eV)"
+    )
+    if abs(value - stated) > 3 * stderr or abs(spread / harmonic - 1) > SPREAD_TOLERANCE:
+        return [
+            f"{found}: these frames are not a Boltzmann sample of their own labels, so even a perfect "
+            "potential sampled without bias misses their energy distribution, and the KS statistic "
+            "of energies says little here; spurious share, energy spread, h(r) and dihedral free "
+            "energies decide."
+        ]
+    if stderr > RESOLUTION * stated:
+        return [f"{found}: the error is too large to tell whether the frames sample their own labels."]
+    return [f"{found}: they agree, and the energy distribution is a fair test."]

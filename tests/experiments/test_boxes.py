@@ -25,6 +25,7 @@ from experiments.runs import load_run, named_groups
 from experiments.starting_points import starting_weights
 from experiments.train import prepare, roomy_update, train
 from experiments.training import TrainState, start
+from experiments.verdicts import consistency_sentences
 from objectives.stable import LEARNING
 from potentials import energy_and_forces, make_system, with_bonds, zbl
 from potentials.neighbours import MARGIN, room_in, with_room
@@ -269,7 +270,7 @@ def test_a_run_in_a_box_is_evaluated(argon, tmp_path):
     drawn = load_run(tmp_path / "mse", "mse")
     assert named_groups(drawn, "rdf") == {"rdf_0": "Ar-Ar"}
     assert "radial_distributions" in figures([drawn])
-    assert evaluate.consistency_sentences(metrics) == []
+    assert consistency_sentences(metrics) == []
 
 
 @pytest.fixture(scope="module")

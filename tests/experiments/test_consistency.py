@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from experiments.configs import rmd17_ethanol
-from experiments.evaluate import consistency_sentences
 from experiments.evaluation import consistency_metrics
 from experiments.problem import make_problem
 from experiments.reference_statistics import reference_distributions
+from experiments.verdicts import consistency_sentences
 from potentials.units import KB
 from tests.experiments.small_problem import small, small_problem
 

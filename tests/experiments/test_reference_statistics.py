@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.evaluate import consistency_sentences
 from experiments.evaluation import evaluate
 from experiments.known_datasets import packaged_statistics
 from experiments.reference_statistics import has_reference, reference_distributions
+from experiments.verdicts import consistency_sentences
 from potentials import from_energy
 from potentials.units import KB
 from tests.experiments.small_problem import small, small_problem

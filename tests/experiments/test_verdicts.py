@@ -18,8 +18,8 @@ def _run(label: str, metrics: dict) -> Run:
 
 
 def test_verdict_of_a_broken_sampler():
-    stable, text = verdict(_run("MSE", BROKEN))
-    assert stable is False
+    kind, text = verdict(_run("MSE", BROKEN))
+    assert kind == "bad"
     assert text == (
         "NOT safe to sample: 12.3 % ± 1.0 % of frames in 64 × 100 ps are spurious; "
         "lowest energy -34.4 eV (-793 kcal/mol) relative to the reference mean, "
@@ -28,8 +28,8 @@ def test_verdict_of_a_broken_sampler():
 
 
 def test_verdict_of_a_sound_sampler_states_what_the_chains_can_exclude():
-    stable, text = verdict(_run("CRMSE", SAFE))
-    assert stable is True
+    kind, text = verdict(_run("CRMSE", SAFE))
+    assert kind == "good"
     assert text.startswith("no spurious frame in 64 × 100 ps; lowest energy -0.62 eV (-14.3 kcal/mol)")
     bound = float(re.search(r"below ([\d.]+) %", text)[1]) / 100
     assert (1 - bound) ** 64 == pytest.approx(0.05, rel=0.05)  # no fall in 64 chains is then a 5 % event
@@ -45,8 +45,8 @@ def test_verdict_of_a_sound_sampler_states_what_the_chains_can_exclude():
     ],
 )
 def test_one_bad_sign_is_enough(change):
-    stable, text = verdict(_run("x", SAFE | change))
-    assert stable is False and text.startswith("NOT safe")
+    kind, text = verdict(_run("x", SAFE | change))
+    assert kind == "bad" and text.startswith("NOT safe")
 
 
 TAIL = {
@@ -56,8 +56,8 @@ TAIL = {
 
 
 def test_a_thermal_tail_is_not_spurious():
-    stable, text = verdict(_run("x", SAFE | TAIL))
-    assert stable is True and text.startswith(
+    kind, text = verdict(_run("x", SAFE | TAIL))
+    assert kind == "good" and text.startswith(
         "0.0008 % of frames in 64 × 100 ps are below the threshold, no more"
     )
     assert "frames relax to, -1.1 eV" in text
@@ -74,23 +74,23 @@ def test_a_thermal_tail_is_not_spurious():
     ],
 )
 def test_what_no_thermal_tail_explains(change):
-    assert verdict(_run("x", SAFE | TAIL | change)).stable is False
+    assert verdict(_run("x", SAFE | TAIL | change)).kind == "bad"
 
 
 def test_a_broken_bond_is_not_safe():
     calm = {"spurious_fraction": 0.0, "failed_fraction": 0.0, "n_chains": 64, "chain_length_ps": 10.0}
     run = Run("A", {**calm, "broken_fraction": 0.02}, {}, {})
-    assert verdict(run) == (False, "NOT safe to sample: 0 % of frames in 64 × 10 ps are spurious; "
+    assert verdict(run) == ("bad", "NOT safe to sample: 0 % of frames in 64 × 10 ps are spurious; "
                             "2 % of frames have a broken bond.")  # fmt: skip
-    stable, text = verdict(Run("A", {**calm, "broken_fraction": 0.0}, {}, {}))
-    assert stable and text.startswith("no spurious frame and no broken bond in 64 × 10 ps")
+    kind, text = verdict(Run("A", {**calm, "broken_fraction": 0.0}, {}, {}))
+    assert kind == "good" and text.startswith("no spurious frame and no broken bond in 64 × 10 ps")
 
 
 def test_verdict_on_incomplete_metrics():
-    assert verdict(_run("x", {})).stable is None
-    assert verdict(_run("x", {"spurious_fraction": None})).stable is None
-    stable, text = verdict(_run("x", {"spurious_fraction": 0.0}))
-    assert stable and text == "no spurious frame in the evaluation chains."
+    assert verdict(_run("x", {})).kind == "unknown"
+    assert verdict(_run("x", {"spurious_fraction": None})).kind == "unknown"
+    kind, text = verdict(_run("x", {"spurious_fraction": 0.0}))
+    assert kind == "good" and text == "no spurious frame in the evaluation chains."
     _, text = verdict(_run("x", {"spurious_fraction": 0.2}))
     assert text == "NOT safe to sample: 20 % of frames in the evaluation chains are spurious."
 
@@ -122,8 +122,8 @@ def test_format_value(value, stderr, expected):
 def test_verdict_of_chains_without_a_clock_counts_steps():
     steps = {name: value for name, value in SAFE.items() if name != "chain_length_ps"}
     steps["chain_length_steps"] = 50_000
-    stable, text = verdict(_run("ULA", steps))
-    assert stable and text.startswith("no spurious frame in 64 × 50000 steps; ")
+    kind, text = verdict(_run("ULA", steps))
+    assert kind == "good" and text.startswith("no spurious frame in 64 × 50000 steps; ")
     assert "the chance that a chain falls within 50000 steps is below 4.6 %" in text
     # The clock goes first where there are both.
     assert "64 × 100 ps" in verdict(_run("BAOAB", SAFE | {"chain_length_steps": 200_000})).text
@@ -131,7 +131,11 @@ def test_verdict_of_chains_without_a_clock_counts_steps():
     assert "64 × 7 steps" in verdict(_run("x", unknown)).text
 
 
-def test_holes_that_training_still_saw_are_told_of():
-    stable, text = verdict(_run("CRMSE", SAFE | {"negatives_still_spurious_fraction": 0.002}))
-    assert stable is True and "but 0.2 % of the negatives that training recorded" in text
-    assert "negatives" not in verdict(_run("CRMSE", SAFE | {"negatives_still_spurious_fraction": 0.0})).text
+def test_holes_that_the_chains_did_not_reach_are_told_of():
+    holes = {"n_negatives": 480, "negatives_in_holes": 6, "negatives_minimum_ev": -0.951}
+    kind, text = verdict(_run("CRMSE", SAFE | holes | {"relaxed_energy_ev": -0.266}))
+    assert kind == "caution" and text.startswith("no spurious frame")
+    assert "but 6 of 480 negatives" in text and "-0.951 eV" in text and "-0.266 eV" in text
+    kind, text = verdict(_run("CRMSE", SAFE | holes | {"negatives_in_holes": 0}))
+    assert kind == "good" and "negatives" not in text
+    assert verdict(_run("MSE", BROKEN | holes)).kind == "bad"
