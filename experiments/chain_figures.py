@@ -16,6 +16,7 @@ from experiments.figure_style import (
     draw_histogram,
     handle,
     legend,
+    log_axis,
     panels_of,
     plain_text,
     styled,
@@ -31,6 +32,7 @@ def chain_energies(runs: Sequence[Run]) -> Figure:
     thresholds = [threshold for run, _ in chosen for threshold in _threshold(run)]
     low, high = _chain_limits([run for run, _ in chosen], thresholds)
     figure, axes = panels_of(len(chosen), 2, 3.2, sharey=True)
+    any_fallen = False
     for axis, (run, style) in zip(axes, chosen, strict=True):
         time, energy = run.curves["chain_time_ps"], run.curves["chain_energy"]
         finite = np.isfinite(energy)
@@ -42,6 +44,7 @@ def chain_energies(runs: Sequence[Run]) -> Figure:
             for chain in energy[lowest < threshold]:
                 axis.plot(time, chain, color="0.25", linewidth=0.5, alpha=0.6)
             drawn = int(np.sum(lowest < threshold))
+            any_fallen |= drawn > 0
             fallen = max(drawn, int(metric(run, "spurious_chains") or 0))  # of all frames, not those drawn
             some = f"\n({drawn} in the frames drawn)" if drawn < fallen else ""
             notes.append(f"{fallen} of {len(energy)} chains below the threshold{some}")
@@ -62,9 +65,11 @@ def chain_energies(runs: Sequence[Run]) -> Figure:
     handles = [
         Line2D([], [], color="0.3", linewidth=2, label="median of chains"),
         Patch(color="0.3", alpha=0.3, label="5–95 % of chains"),
-        Line2D([], [], color="0.3", linewidth=0.7, label="spurious chain"),
-        Line2D([], [], color="black", linestyle="--", label="threshold"),
     ]
+    if any_fallen:
+        handles.append(Line2D([], [], color="0.3", linewidth=0.7, label="spurious chain"))
+    if thresholds:
+        handles.append(Line2D([], [], color="black", linestyle="--", label="threshold"))
     legend(figure, handles)
     return figure
 
@@ -143,15 +148,26 @@ def _negative_rmsd(axis: Axes, runs: Sequence[Run]) -> None:
     samples = [(reference, REFERENCE), *((run.curves["negatives_rmsd"], style) for run, style in chosen)]
     finite = [(values[np.isfinite(values)], style) for values, style in samples]
     top = max((float(values.max()) for values, _ in finite if values.size), default=1.0) or 1.0
-    if finite[0][0].size:
-        top = min(top, 5 * float(finite[0][0].max()) or top)
+    farthest = float(finite[0][0].max(initial=0.0))
+    top = min(top, 5 * farthest or top)
     edges = np.linspace(0, top, 41)
     clipped = any((values > top).any() for values, _ in finite)
+    width, seen = edges[1], []
     for values, style in finite:
         counts, _ = np.histogram(np.minimum(values, top), edges)
         total = max(len(values), 1)
-        share, width = counts / total, edges[1]
+        share = counts / total
+        seen.extend(share[share > 0] / width)
         draw_histogram(axis, edges, share / width, np.sqrt(share * (1 - share) / total) / width, style)
     axis.set_title("RMSD" + (" (last bin: all beyond)" if clipped else ""))
     axis.set(xlabel="RMSD to nearest training frame (Å)", ylabel="Probability density (1/Å)", xlim=(0, top))
-    axis.set_ylim(bottom=0)
+    if seen:
+        axis.set_ylim(min(seen) / 2, 8 * max(seen))  # with room for the note
+    log_axis(axis)
+    beyond = (
+        f"{run.label}: {(values > farthest).sum()} of {len(values)}"
+        for (run, _), (values, _) in zip(chosen, finite[1:], strict=True)
+    )
+    note = plain_text("\n".join(["beyond every reference frame:", *beyond]))
+    box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2}
+    axis.text(0.98, 0.97, note, transform=axis.transAxes, fontsize=9, ha="right", va="top", bbox=box)

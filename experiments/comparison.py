@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
-from experiments.distributions import Distributions, as_blocks, measure, over_chains
+from experiments.distributions import Distributions, as_blocks, bins_to_merge, measure, over_chains
 from experiments.problem import Problem, chosen_dihedrals
 from experiments.reference_statistics import REFERENCE_BLOCKS, evaluation_temperature
 from objectives.dihedrals import dihedral_centers, free_energy_stderr, populated
@@ -70,9 +70,11 @@ def compare(
     more, curves = dihedral_comparison(config, reference, model)
     metrics |= more
     offset = reference.energy_mean[0]
-    curves["energy_edges"] = reference.energy_edges - offset
+    merged = bins_to_merge(reference)
+    curves["energy_edges"] = reference.energy_edges[::merged] - offset
     for name, d in (("reference", reference), ("model", model)):
-        curves[f"energy_{name}"], curves[f"energy_{name}_stderr"] = over_chains(d.energy_density)
+        density = d.energy_density.reshape(len(d.energy_density), -1, merged).mean(axis=2)
+        curves[f"energy_{name}"], curves[f"energy_{name}_stderr"] = over_chains(density)
         curves[f"hr_{name}"], curves[f"hr_{name}_stderr"] = over_chains(d.hr_density)
     curves["hr_centers"] = (reference.hr_edges[1:] + reference.hr_edges[:-1]) / 2
     metrics["hr_mae"], metrics["hr_mae_stderr"] = _hr_mae(reference, model)

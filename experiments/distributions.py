@@ -65,6 +65,17 @@ def energy_bin_edges(energies: NDArray) -> NDArray[np.float64]:
     return np.asarray(np.linspace(low - 0.3 * (high - low), high + 0.3 * (high - low), ENERGY_BINS + 1))
 
 
+def bins_to_merge(reference: Distributions) -> int:
+    """How many bins of the energy grid, which the metrics need, make one of a figure: the fewest that divide
+    the grid and are as wide as 2 IQR n^(−1/3) for the reference's n frames (Freedman & Diaconis 1981)."""
+    n_frames = reference.n_frames * len(reference.energy_density)
+    lower, upper = np.quantile(reference.energy_quantiles, [0.25, 0.75])
+    width = 2 * (upper - lower) / n_frames ** (1 / 3)
+    edges = reference.energy_edges
+    wide = (k for k in range(1, len(edges)) if (len(edges) - 1) % k == 0 and edges[k] - edges[0] >= width)
+    return next(wide, len(edges) - 1)
+
+
 def measure(
     system: System,
     positions: Sequence[NDArray],

@@ -58,11 +58,11 @@ def check_reference(run: Run, reference: Distributions) -> None:
     """Checks that another run was compared with the same reference.
 
     Raises:
-      ValueError: its grid of energies, which the reference's own make, is another.
+      ValueError: the ends of its grid of energies, which the reference's own make, are others.
     """
     edges = reference.energy_edges - reference.energy_mean[0]
     found = run.curves.get("energy_edges", edges)
-    if np.shape(found) != np.shape(edges) or not np.allclose(found, edges, rtol=1e-6, atol=1e-9):
+    if not np.allclose(found[[0, -1]], edges[[0, -1]], rtol=1e-6, atol=1e-9):
         raise ValueError(f"--beside: {run.label} was compared with another reference; expected the same")
 
 

@@ -24,13 +24,13 @@ from experiments.figure_style import (
     draw_histogram,
     handle,
     legend,
-    log_axis,
     panels_of,
     plain_text,
     styled,
 )
-from experiments.runs import GROUPS, UNIT_SUFFIX, Array, Run, has_group, named_groups, unit
+from experiments.runs import GROUPS, Array, Run, has_group, named_groups
 from experiments.stability_figures import has_broken, has_phases, phases, survival
+from experiments.training_figures import logged_quantities, training_curves
 from potentials.units import KCAL_PER_MOL
 
 MAX_BYTES = 300_000  # of one PNG: a report with six figures stays small enough to send by mail
@@ -141,45 +141,6 @@ def _named_profiles(
     return figure, axes
 
 
-def _log_columns(runs: Sequence[Run]) -> list[str]:
-    """Columns worth a panel, in order of first appearance: those with a number in any run."""
-    columns = dict.fromkeys(name for run in runs for name in run.log if name != "step")
-    return [
-        name
-        for name in columns
-        if not name.endswith("_stderr")
-        and any(np.isfinite(run.log[name]).any() for run in runs if name in run.log)
-    ]
-
-
-def training_curves(runs: Sequence[Run]) -> Figure:
-    """One panel per column of the training logs; a column `<name>_stderr` becomes the band of `<name>`."""
-    columns = _log_columns(runs)
-    figure, axes = panels_of(len(columns), 2, 2.4)
-    shown: dict[str, Style] = {}
-    for axis, name in zip(axes, columns, strict=True):
-        positive = True
-        for run, style in styled(runs):
-            values = run.log.get(name, np.empty(0))
-            kept = np.isfinite(values)
-            if not kept.any():
-                continue
-            steps, values = run.log["step"][kept], values[kept]
-            positive &= bool((values > 0).all())
-            if f"{name}_stderr" in run.log:
-                draw_average(axis, steps, values, run.log[f"{name}_stderr"][kept], style)
-            else:
-                axis.plot(steps, values, color=style.colour, linestyle=style.dash, linewidth=1.2)
-            shown[run.label] = style
-        title = plain_text(UNIT_SUFFIX.sub("", name).replace("_", " ").replace("mae", "MAE"))
-        axis.set(xlabel="Step", ylabel=title + (f" ({unit(name)})" if unit(name) else ""))
-        # Losses and errors fall by decades; a quantity that may be negative or is a share does not.
-        if positive and name != "acceptance":
-            log_axis(axis)
-    legend(figure, [handle(*item) for item in shown.items()])
-    return figure
-
-
 def figures(runs: Sequence[Run]) -> dict[str, Figure]:
     """All figures that the runs have data for, by name.
 
@@ -204,7 +165,7 @@ def figures(runs: Sequence[Run]) -> dict[str, Figure]:
         "stable" in present and any(has_broken(run) for run in runs),
         "vacf" in present,
         any(has_phases(run) for run in runs),
-        bool(_log_columns(runs)),
+        bool(logged_quantities(runs)),
         not present.isdisjoint({"negatives_energy", "rmsd"}),
     )
     return {draw.__name__: draw(runs) for draw, wanted in zip(_FIGURES, available, strict=True) if wanted}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from experiments.figures import figures, png
 from experiments.glossary import glossary
-from experiments.runs import Run, unit
+from experiments.runs import Run, has_group, unit
 from experiments.verdicts import format_value, metric, verdict
 from potentials.units import KCAL_PER_MOL
 
@@ -41,12 +41,20 @@ CAPTIONS = {
     "phases": "StABlE training, window by window: in simulation phases the share of replicas that "
     "have broken and wait; in learning phases (shaded), where an update follows each window, of those that "
     "broke in it.",
-    "training_curves": "Training log, one panel per logged quantity. Bands, where the log has errors, are "
-    "±1 standard error.",
-    "negatives": "Negative samples. Energies: the network's against the reference engine's at the same "
-    "geometry; below the dashed diagonal the network is too low. RMSD: distance to the nearest training "
-    "frame; bands are ±1 standard error, counting the samples as independent.",
+    "training_curves": "Training log, one panel per logged quantity; the loss only where the runs share "
+    "their objective. A run that started from another of these goes on where that one's steps end (vertical "
+    "line). Bands, where the log has errors, are ±1 standard error.",
+    "negatives": "Negative samples.",
 }
+PANEL_CAPTIONS = {
+    "negatives": {
+        "negatives_energy": "Energies: the network's against the reference engine's at the same geometry; "
+        "below the dashed diagonal the network is too low.",
+        "rmsd": "RMSD: distance to the nearest training frame, of the negatives and, as reference, of "
+        "held-out frames; bands are ±1 standard error, counting the samples as independent.",
+    }
+}
+"""What follows a figure's caption for each group of curves that the runs have."""
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto;
@@ -83,8 +91,9 @@ def _cell(run: Run, name: str, scale: float = 1.0) -> str:
 
 
 def _metrics_table(runs: Sequence[Run]) -> str:
-    """Runs side by side in the metrics' own units, then once more in kcal/mol for those that are energies."""
-    seen = dict.fromkeys(name for run in runs for name in run.metrics)
+    """Runs side by side in the metrics' own units, then once more in kcal/mol for those that are energies;
+    without the provenance, `run_*`, which has a section of its own."""
+    seen = dict.fromkeys(name for run in runs for name in run.metrics if not name.startswith("run_"))
     names = [name for name in seen if not (name.endswith("_stderr") and name.removesuffix("_stderr") in seen)]
     energies = any(_kcal_scale(name) for name in names)
     labels = "".join(f"<th>{escape(run.label)}</th>" for run in runs)
@@ -118,13 +127,19 @@ def _summary(runs: Sequence[Run], lines: Sequence[str]) -> str:
     return f'<ul class="verdict">{"".join(items)}</ul>{paragraphs}'
 
 
+def _caption(name: str, runs: Sequence[Run]) -> str:
+    panels = PANEL_CAPTIONS.get(name, {}).items()
+    present = (text for group, text in panels if any(has_group(run, group) for run in runs))
+    return " ".join([CAPTIONS[name], *present])
+
+
 def _figures(runs: Sequence[Run]) -> str:
     parts = []
     for name, figure in figures(runs).items():
         data = base64.b64encode(png(figure)).decode("ascii")
         parts.append(
             f'<figure><img alt="{escape(name.replace("_", " "))}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{escape(CAPTIONS[name])}</figcaption></figure>"
+            f"<figcaption>{escape(_caption(name, runs))}</figcaption></figure>"
         )
     return f'<div class="figures">{"".join(parts)}</div>' if parts else "<p>The runs hold no curves.</p>"
 

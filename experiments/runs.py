@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.binary import read_config
 from experiments.npz_files import open_npz
 
 Array = NDArray[np.float64]
@@ -45,12 +46,15 @@ UNIT_SUFFIX = re.compile(
 
 
 class Run(NamedTuple):
-    """An evaluated run: its name in legends, flat metrics, curves by key, training-log columns."""
+    """An evaluated run: its name in legends, flat metrics, curves by key, training-log columns; the absolute
+    path of its workdir and of that of the run whose weights it started from, where they are known."""
 
     label: str
     metrics: dict[str, float | int | str | None]
     curves: dict[str, NDArray]
     log: dict[str, Array]
+    folder: Path | None = None
+    parent: Path | None = None
 
 
 def unit(name: str) -> str:
@@ -60,11 +64,13 @@ def unit(name: str) -> str:
 
 
 def load_run(workdir: str | Path, label: str, output: str = "eval") -> Run:
-    """Reads `<output>/metrics.json`, `<output>/curves.npz` and, where there is one, `train_log.csv`.
+    """Reads `<output>/metrics.json`, `<output>/curves.npz` and, where they are, `train_log.csv` and
+    `config.json`.
 
     Raises:
       ValueError: a file is missing or unreadable, a group of curves is incomplete, or
         `chain_time_label` is not one string.
+      InputError: a damaged `config.json`.
     """
     workdir = Path(workdir)
     metrics_path, curves_path = workdir / output / "metrics.json", workdir / output / "curves.npz"
@@ -79,11 +85,24 @@ def load_run(workdir: str | Path, label: str, output: str = "eval") -> Run:
         raise ValueError(f"{metrics_path}: expected one flat object of metrics, got {type(metrics).__name__}")
     with open_npz(curves_path) as archive:
         curves = {key: archive[key] for key in archive}
-    run = Run(label, metrics, curves, _read_log(workdir / "train_log.csv"))
+    log = _read_log(workdir / "train_log.csv")
+    run = Run(label, metrics, curves, log, workdir.resolve(), _parent(workdir))
     for group in (*GROUPS, *named_groups(run, "dihedral"), *named_groups(run, "rdf")):
         has_group(run, group)
     time_label(run)
     return run
+
+
+def _parent(workdir: Path) -> Path | None:
+    """Where the run lies whose weights this one started from. Runs that were moved lie beside each other
+    still."""
+    if not (workdir / "config.json").is_file():
+        return None
+    init_from = read_config(workdir).init_from
+    if not init_from:
+        return None
+    parent = Path(init_from).resolve()
+    return parent if parent.is_dir() else workdir.resolve().parent / parent.name
 
 
 def _read_log(path: Path) -> dict[str, Array]:

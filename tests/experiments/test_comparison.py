@@ -150,6 +150,21 @@ def test_chains_that_sample_the_reference():
     assert metrics["n_chains_compared"] == 8
 
 
+def test_energy_bins_of_the_curves_are_merged_and_no_metric_is():
+    """A reference of fewer frames: the curves' bins hold what the fine ones held."""
+    problem, reference = small_problem()
+    sampled = chains(reference_energies(8, 200))
+    metrics, fine = compare(small(), problem, sampled, reference)
+    others, wide = compare(small(), problem, sampled, reference._replace(n_frames=25))
+    assert metrics == others
+    factor = 120 // (len(wide["energy_edges"]) - 1)
+    assert len(fine["energy_edges"]) == 121 and factor > 1
+    np.testing.assert_allclose(wide["energy_edges"], fine["energy_edges"][::factor])
+    for side in ("reference", "model"):
+        held = (fine[f"energy_{side}"] * np.diff(fine["energy_edges"])).reshape(-1, factor).sum(axis=1)
+        np.testing.assert_allclose(wide[f"energy_{side}"] * np.diff(wide["energy_edges"]), held, atol=1e-6)
+
+
 def test_the_beginning_of_the_chains_is_left_out():
     problem, reference = small_problem()
     energies = reference_energies(4, 100)

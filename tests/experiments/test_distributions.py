@@ -11,6 +11,7 @@ from experiments.distributions import (
     DIHEDRAL_BINS,
     Distributions,
     as_blocks,
+    bins_to_merge,
     energy_bin_edges,
     from_arrays,
     measure,
@@ -56,6 +57,26 @@ def test_a_missing_field_is_named(sampled, field):
     del arrays[f"set_{field}"]
     with pytest.raises(ValueError, match=f"lack 'set_{field}'"):
         from_arrays(arrays, prefix="set_")
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "expected"),
+    [
+        (20_000, 1),  # 2 · 0.5 · 160,000^(−1/3) = 0.018 of a width of 0.02
+        (130, 5),  # 0.099: 4.9 bins
+        (115, 6),  # 0.103: 5.1 bins
+        (40, 8),  # 0.146: 7.3 bins, and 8 divide 120
+        (1, 30),  # 0.5: 25 bins
+    ],
+)
+def test_figures_have_wider_bins_where_frames_are_few(sampled, n_frames, expected):
+    uniform = sampled[0]._replace(
+        energy_quantiles=np.linspace(-4000.0, -3999.0, 2001),
+        energy_edges=np.linspace(-4000.7, -3998.3, 121),
+        energy_density=np.zeros((8, 120), np.float32),
+        n_frames=n_frames,
+    )
+    assert bins_to_merge(uniform) == expected
 
 
 def test_energies_of_chains_with_known_means(ethanol):

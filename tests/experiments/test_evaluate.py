@@ -27,6 +27,8 @@ def test_another_run_beside_it(tmp_path):
     found = other_run(workdir, "W0", "eval", config)
     assert found.label == "mse (W0)" and found.metrics["sampler"] == "ula"
     check_reference(found, reference)
+    wide = found.curves | {"energy_edges": found.curves["energy_edges"][::4]}
+    check_reference(found._replace(curves=wide), reference)  # bins of a figure are merged
     with pytest.raises(ValueError, match=r"mse \(W0\) was compared with another reference"):
         check_reference(found, reference._replace(energy_mean=reference.energy_mean + 1e-3))
     for changes, words in (

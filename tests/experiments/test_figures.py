@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -147,6 +149,15 @@ def test_chain_energies_side_by_side(runs, drawn):
     assert "11 of 64 chains below the threshold\n(8 in the frames drawn)" in note
 
 
+def test_the_legend_of_chain_energies_names_what_is_drawn(runs, drawn):
+    def names(figure: Figure) -> list[str]:
+        return [text.get_text() for text in figure.legends[0].get_texts()][2:]
+
+    assert names(drawn["chain_energies"]) == ["spurious chain", "threshold"]
+    assert names(figs.chain_energies([runs[1]])) == ["threshold"]
+    assert names(figs.chain_energies([runs[1]._replace(metrics={})])) == []
+
+
 def test_chains_without_a_clock_are_drawn_over_steps(runs):
     steps = runs[1].curves | {
         "chain_time_ps": np.arange(0, 50_000, 100.0),
@@ -173,6 +184,46 @@ def test_training_panels_skip_empty_cells_and_name_units(drawn):
     assert energy.get_yscale() == "log" and panels["contrastive"].get_yscale() == "linear"
 
 
+def test_post_training_is_drawn_after_what_it_started_from():
+    """Down a line of three runs, whatever their order; a run whose parent is not shown starts at 0."""
+    folders = [Path(f"/runs/W{i}") for i in range(3)]
+    log = {"step": np.array([10.0, 20.0, 30.0]), "ks": np.array([3.0, 2.0, 1.0])}
+    family = [
+        Run(folder.name, {}, {}, log, folder, parent)
+        for folder, parent in zip(folders, (None, *folders), strict=False)
+    ]
+    (axis,) = figs.training_curves(family[::-1]).axes
+    assert [line.get_xdata()[0] for line in _lines(axis)] == [70, 40, 10]
+    rules = [line.get_xdata()[0] for line in axis.get_lines() if len(line.get_xdata()) == 2]
+    assert rules == [60, 30]
+    (axis,) = figs.training_curves([family[0], family[2]]).axes
+    assert [line.get_xdata()[0] for line in axis.get_lines()] == [10, 10]
+
+
+def test_only_comparable_training_quantities_are_drawn(runs):
+    both = [
+        run._replace(
+            metrics=run.metrics | {"objective": objective},
+            log=run.log | {"seconds": run.log["loss"], "chain_alive_fraction": run.log["loss"]},
+        )
+        for run, objective in zip(runs, ("mse", "crmse"), strict=True)
+    ]
+    panels = {axis.get_ylabel(): axis for axis in figs.training_curves(both).axes}
+    assert not {"loss", "seconds"} & panels.keys()
+    assert panels["acceptance"].get_yscale() == panels["chain alive\nfraction"].get_yscale() == "linear"
+    alone = figs.training_curves(both[1:])
+    assert "loss" in [axis.get_ylabel() for axis in alone.axes]
+    only = runs[0]._replace(log={"step": np.arange(3.0), "seconds": np.ones(3)})
+    assert "training_curves" not in figs.figures([only])
+
+
+def test_many_training_panels_stand_in_three_columns(runs):
+    for count, columns in ((6, 2), (7, 3)):
+        log = {"step": np.arange(3.0)} | {f"q{i}": np.ones(3) for i in range(count)}
+        figure = figs.training_curves([runs[0]._replace(log=log)])
+        assert figure.axes[0].get_gridspec().ncols == columns
+
+
 def test_training_log_errors_become_a_band():
     log = {"step": np.arange(4.0), "ks": np.full(4, 0.3), "ks_stderr": np.full(4, 0.1)}
     (axis,) = figs.training_curves([Run("a", {}, {}, log)]).axes
@@ -192,6 +243,18 @@ def test_rmsd_histogram_is_a_density(drawn):
     for line in drawn["negatives"].axes[1].get_lines():
         edges, values = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
         assert np.sum(np.diff(edges) * values[:-1]) == pytest.approx(1)
+
+
+def test_the_few_negatives_far_from_the_data_are_seen_and_counted(runs):
+    reference = np.linspace(0.05, 0.15, 100)
+    far = np.append(np.full(997, 0.1), [0.16, 0.3, 5.0])
+    curves = {"negatives_rmsd": far, "reference_rmsd": reference}
+    near = {"negatives_rmsd": reference, "reference_rmsd": reference}
+    (axis,) = figs.negatives([Run("far", {}, curves, {}), Run("near", {}, near, {})]).axes
+    assert axis.texts[0].get_text().splitlines()[1:] == ["far: 3 of 1000", "near: 0 of 100"]
+    line = axis.get_lines()[1].get_ydata()
+    assert axis.get_yscale() == "log" and 0 < axis.get_ylim()[0] < line[line > 0].min()
+    assert axis.get_ylim()[1] > line.max()
 
 
 @pytest.mark.parametrize(

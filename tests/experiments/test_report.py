@@ -167,6 +167,12 @@ def test_table_puts_runs_side_by_side_with_units_and_kcal(runs, tmp_path):
     assert not any(row and row[0].endswith("_stderr") for row in page.rows)
 
 
+def test_the_table_leaves_provenance_to_its_own_section(tmp_path):
+    run = _run("a", {"ks_energy": 0.1, "run_jax": "0.10.2"})
+    page = _write(tmp_path / "report.html", [run], versions={"jax": "0.10.2"})
+    assert page.text.count("0.10.2") == 1 and "run_jax" not in page.text
+
+
 def test_table_without_energies_has_no_kcal_columns(tmp_path):
     page = _write(tmp_path / "report.html", [_run("a", {"ks_energy": 0.1})])
     assert page.row("ks_energy") == ["ks_energy", "", "0.1"]
@@ -186,6 +192,16 @@ def test_every_figure_has_a_caption(runs):
 
     for name in report.CAPTIONS:
         assert callable(getattr(figures, name))
+    assert report.PANEL_CAPTIONS.keys() <= report.CAPTIONS.keys()
+
+
+def test_the_caption_speaks_of_the_panels_that_are_there(tmp_path):
+    rmsd = {"negatives_rmsd": np.full(5, 0.1), "reference_rmsd": np.full(5, 0.1)}
+    energy = {"negatives_energy_network": np.zeros(5), "negatives_energy_true": np.zeros(5)}
+    for curves, energies, distances in ((rmsd, 0, 1), (energy, 1, 0), (rmsd | energy, 1, 1)):
+        page = _write(tmp_path / "report.html", [Run("a", {}, curves, {})])
+        assert page.text.count("diagonal") == energies
+        assert page.text.count("nearest training frame") == distances
 
 
 def test_a_failed_write_leaves_the_old_report(runs, tmp_path, monkeypatch):

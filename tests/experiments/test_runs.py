@@ -7,6 +7,7 @@ import pytest
 
 from experiments.figures import figures
 from experiments.runs import Run, load_run, time_label, unit
+from tests.experiments.small_problem import small
 from tests.experiments.synthetic_runs import make_run, write_run
 
 
@@ -37,6 +38,19 @@ def test_load_run_takes_a_cut_off_last_row(runs, tmp_path):
     log = load_run(workdir, "x").log
     np.testing.assert_array_equal(log["loss"], [1.5, 1.2])
     assert np.isnan(log["energy_mae_mev"]).all()
+
+
+def test_load_run_knows_where_the_run_lies_that_it_started_from(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, parent in (("W0", ""), ("W1", "W0")):
+        write_run(tmp_path / name, runs[0])
+        (tmp_path / name / "config.json").write_text(small(init_from=parent).to_json())
+    assert load_run("W0", "x").folder == tmp_path / "W0" and load_run("W0", "x").parent is None
+    assert load_run("W1", "x").parent == tmp_path / "W0"
+    (tmp_path / "moved").mkdir()
+    for name in ("W0", "W1"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    assert load_run("moved/W1", "x").parent == tmp_path / "moved" / "W0"
 
 
 @pytest.mark.parametrize(
