@@ -13,7 +13,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -31,9 +31,6 @@ DEFAULT_CONFIG = Path(__file__).parent / "configs" / "ethanol.py"
 
 PROVENANCE = "provenance.json"
 """File of a workdir: code, versions and device of the process that last trained in it."""
-
-MAX_CPU_DEVICES = 8
-"""More cores than this work together on each replica; a power of two, as numbers of replicas mostly are."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -78,7 +75,6 @@ def _guarded(main: Callable[[], None]) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     LOG.handlers, LOG.propagate = [handler], False
     LOG.setLevel(logging.INFO)
-    _divide_cpu()
     # TF32 on new GPUs would ruin forces.
     jax.config.update("jax_default_matmul_precision", "highest")
     try:
@@ -92,16 +88,6 @@ def _guarded(main: Callable[[], None]) -> None:
         if error.filename is None and error.errno not in _FULL:
             raise  # of neither a file nor a disk
         _fail(error)
-
-
-def _divide_cpu() -> None:
-    """A JAX device for each core, unless the user has said how many: `samplers.simulate` gives each its share
-    of the replicas, which makes better use of cores than threads do within a replica's small arrays."""
-    if "host_platform_device_count" in os.environ.get("XLA_FLAGS", "") or jax.config.jax_num_cpu_devices > 0:
-        return
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(RuntimeError):  # JAX has begun already
-        jax.config.update("jax_num_cpu_devices", 1 << (min(own, MAX_CPU_DEVICES).bit_length() - 1))
 
 
 def _parse_flags(arguments: list[str], operand: str, module: str) -> list[str]:

@@ -181,7 +181,7 @@ def _evaluate_run(
             float(metrics["spurious_threshold_ev"]),
             float(metrics.get("relaxed_energy_ev", np.nan)),
             achiral=config.evaluation.achiral,
-            engine=label_engine(config),
+            engine=label_engine(config, problem),
         )
         metrics |= more
         curves |= extra

@@ -112,7 +112,7 @@ def check_evaluation(config: ConfigDict, problem: Problem, *, has_negatives: boo
     check_velocities(config)
     reference_distributions(config, problem)
     if has_negatives:
-        label_engine(config)
+        label_engine(config, problem)
 
 
 def check_output(workdir: Path, output: str, config: ConfigDict) -> None:

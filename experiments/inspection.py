@@ -20,6 +20,7 @@ from potentials.units import KB
 
 OUTLIER = 8.0  # robust standard deviations
 SPREAD = 0.25  # share by which energies may spread otherwise than harmonic ones
+RESOLUTION = 0.1  # a virial temperature less certain than this share of the stated one says nothing
 BROKEN = 0.5  # Å, of a bond from its median length
 LISTED = 8  # frames a line
 LISTED_BONDS = 60  # one a line; more are pooled by their elements
@@ -68,6 +69,7 @@ def inspect_frames(frames: Frames, source: str, temperature: float | None = None
         lines.append(
             f"virial temperature: {virial.mean():.0f} ± {error:.0f} K, the temperature at which these frames "
             "would be a Boltzmann sample of their own labels"
+            + (": too uncertain to tell" if temperature and error > RESOLUTION * temperature else "")
         )
         if temperature and abs(virial.mean() - temperature) > 3 * error:
             doubts.append(
@@ -75,7 +77,9 @@ def inspect_frames(frames: Frames, source: str, temperature: float | None = None
                 "labels samples these frames' energies"
             )
     if temperature and frames.cell is None and len(energies) >= 40:
-        doubts += _spread(frames, source, temperature)
+        line, *doubt = _spread(frames, source, temperature)
+        lines.append(line)
+        doubts += doubt
     lengths = np.asarray(bond_lengths(frames.positions, system.bonds, frames.cell), float)
     lines += _bonds(frames.numbers, system, lengths)
     wrong = {
@@ -90,19 +94,21 @@ def inspect_frames(frames: Frames, source: str, temperature: float | None = None
 
 
 def _spread(frames: Frames, source: str, temperature: float) -> list[str]:
-    """A doubt where energies spread otherwise than those of a harmonic molecule of 3N − 6 modes (or 3N, where
-    something holds it) by more than anharmonicity and three standard errors would have it."""
+    """How energies spread, and a doubt where it is otherwise than those of a harmonic molecule of 3N − 6
+    modes (or 3N, where something holds it) by more than anharmonicity and three standard errors would have
+    it."""
     n_modes = np.array([3 * len(frames.numbers) - 6, 3 * len(frames.numbers)])
     low, high = KB * temperature * np.sqrt(np.maximum(n_modes, 1) / 2)
     spread = frames.energies.std()
     g = autocorrelation_time(frames.energies[None]) if spread > 0 else 1.0
-    error = 3 * spread * np.sqrt(g / (2 * len(frames.energies)))
-    if (1 - SPREAD) * low - error < spread < (1 + SPREAD) * high + error:
-        return []
-    return [
-        f"{source}: energies spread by {spread:.3f} eV, those of a harmonic molecule at {temperature:g} K by "
-        f"{low:.3f}: another temperature, or frames that are no sample of their labels"
-    ]
+    error = spread * np.sqrt(g / (2 * len(frames.energies)))
+    text = (
+        f"energies spread by {spread:.3f} ± {error:.3f} eV, those of a harmonic molecule at "
+        f"{temperature:g} K by {low:.3f}"
+    )
+    if (1 - SPREAD) * low - 3 * error < spread < (1 + SPREAD) * high + 3 * error:
+        return [text]
+    return [text, f"{source}: {text}: another temperature, or frames that are no sample of their labels"]
 
 
 def _order(frames: Frames) -> str:
@@ -117,8 +123,8 @@ def _order(frames: Frames) -> str:
     else:
         what = "neighbouring frames are as different as distant ones"
     return (
-        f"order: {what} (their interatomic distances differ by {steps:.3g} Å, those of distant ones by "
-        f"{apart:.3g}; of their energies one in {g:.1f} is independent)"
+        f"order: {what} (interatomic distances differ by {steps:.3g} Å from a frame to the next and by "
+        f"{apart:.3g} Å between distant frames; energies forget themselves in {g:.1f} frames)"
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.datasets import Frames, Splits, load_splits, reading_settings
-from experiments.engines import require_engine
+from experiments.engines import label, require_engine
 from experiments.frame_files import read_frames
 from experiments.frames import join
 from experiments.known_datasets import Located, locate
@@ -32,6 +32,7 @@ DIGEST = "data.sha256"
 """File of a workdir with the digest of its frames."""
 ATOMS_AT_ONCE = 4500  # in one evaluation of a network on data
 GEOMETRIES = 100  # training frames whose bonds are looked at
+RELABELLED, SAME_LABEL = 3, 0.005  # test frames; eV, within which an engine's label is that of the data
 LASTING = 0.9  # share of them that has a bond of a box
 
 
@@ -213,8 +214,9 @@ def all_frames(config: ConfigDict) -> Frames:
     return joined.take(np.argsort(joined.indices, kind="stable"))
 
 
-def label_engine(config: ConfigDict) -> str:
-    """The engine that gives the negatives' true energies; empty for none.
+def label_engine(config: ConfigDict, problem: Problem) -> str:
+    """The engine that gives the negatives' true energies; empty for none. Where the data does not say what
+    labelled it, a few test frames are labelled again.
 
     Raises:
       ValueError: the data was not labelled by it, so that its energies would not compare.
@@ -229,9 +231,17 @@ def label_engine(config: ConfigDict) -> str:
     if section_sizes(path):
         with open_npz(path) as file:
             labelled = str(file["settings_engine"]) if "settings_engine" in file else ""
-    if labelled != engine:
+    if labelled not in ("", engine):
         raise ValueError(
-            f"evaluation.engine is '{engine}', but {path} was labelled by "
-            f"'{labelled or 'another source'}'; expected the same engine, or an empty string for no labels"
+            f"evaluation.engine is '{engine}', but {path} was labelled by '{labelled}'; expected the same "
+            "engine, or an empty string for no labels"
         )
+    if not labelled:
+        frames = problem.splits.test.take(np.arange(min(RELABELLED, len(problem.splits.test.energies))))
+        away = np.abs(label(engine, frames.numbers, frames.positions)[0] - frames.energies).max()
+        if not away < SAME_LABEL:
+            raise ValueError(
+                f"evaluation.engine is '{engine}', which gives test frames of {path} other energies, by up "
+                f"to {away:.3g} eV; expected the engine that labelled them, or an empty string for no labels"
+            )
     return engine

@@ -12,7 +12,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,6 +36,7 @@ from experiments.reference_trajectories import (
     reference_digest,
     reference_trajectory,
 )
+from experiments.remarks import closing_remarks, progress_line
 from experiments.starting_points import check_parent, data_room, starting_weights, with_data, with_schedule
 from experiments.training import (
     OPTIMISERS,
@@ -56,9 +56,6 @@ CONFIG = config_flags.DEFINE_config_file("config")
 WORKDIR = flags.DEFINE_string(
     "workdir", "", "Folder of the run; one that holds a run resumes it.", allow_override=True
 )
-
-LATE_RISE = 1.25
-"""Of the validation force MAE over its lowest in a post-training, at whose end more is worth a word."""
 
 
 def main() -> None:
@@ -225,22 +222,17 @@ def _train(
                 negatives.write()
                 checkpoints.save(state)
                 _stop(workdir, step)
+            compiled = bool(row)
             row = {"step": step, **{name: _over_updates(name, [f[name] for f in found]) for name in found[0]}}
             row |= {name: float(value) for name, value in errors(state.average).items()}
             row["seconds"] = (time.monotonic() - began) / (step - first)  # an update
+            if not compiled:  # in the first row's time; what is left will be done without
+                began, first = time.monotonic(), step
             log.write(row)
             negatives.add(step, samples)
             if progress is not None:
                 progress(row)
-            binary.LOG.info(
-                "update %d/%d  loss %.4g  force MAE %.4g meV/Å  %.3g s each, %s left",
-                step,
-                schedule.n_updates,
-                row["loss"],
-                row.get(FORCE_ERROR, float("nan")),
-                row["seconds"],
-                timedelta(seconds=round(row["seconds"] * (schedule.n_updates - step))),
-            )
+            binary.LOG.info("%s", progress_line(row, schedule.n_updates))
             lowest = min(lowest, row.get(FORCE_ERROR, lowest))
             ended = row.get(FORCE_ERROR, 0.0) > limit
             stop = interrupted() and step < schedule.n_updates and not ended
@@ -251,27 +243,15 @@ def _train(
                 _stop(workdir, step)
     log.close()
     checkpoints.close()
-    if config.init_from and row.get(FORCE_ERROR, 0.0) > LATE_RISE * lowest:
-        binary.LOG.warning(
-            "%s: the validation force MAE ended at %.4g meV/Å and was %.4g meV/Å before: the fit was "
-            "disturbed late, by holes that chains met where the rate was low already, say; expected more "
-            "updates (post_training.n_updates), or the run before this",
-            *(workdir, row[FORCE_ERROR], lowest),
-        )
+    binary.LOG.info("%s: %d updates done; experiments.evaluate judges the sampler", workdir, int(state.step))
     if ended:
         binary.LOG.warning(
             "%s: ended at update %d, with a validation force MAE above %.4g meV/Å, %g %% more than at the "
             "start (post_training.max_force_rise)",
             *(workdir, int(state.step), limit, 100 * rise),
         )
-    if row.get("chain_fallen_fraction", 0.0) > 0:
-        binary.LOG.warning(
-            "%s: %.2g %% of the chains lay in holes during the last %d updates, the lowest at %.3g eV from "
-            "the training mean: some are not filled yet; post-train again, with init_from=%s, and compare "
-            "the reports",
-            *(workdir, 100 * row["chain_fallen_fraction"], settings.log_every),
-            *(row["chain_energy_min_ev"], workdir),
-        )
+    for remark in closing_remarks(row, lowest if config.init_from else math.inf, settings.log_every):
+        binary.LOG.warning("%s: %s", workdir, remark)
     return state
 
 

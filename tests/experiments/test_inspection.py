@@ -65,8 +65,14 @@ def test_frames_that_are_no_sample_of_their_labels():
     ("stated", "doubted"), [(500.0, False), (430.0, False), (330.0, True), (1500.0, True)]
 )
 def test_energies_that_spread_otherwise_than_at_the_stated_temperature(stated, doubted):
-    doubts = inspect_frames(harmonic(2000, 500.0), "file", stated).doubts
-    assert any(f"a harmonic molecule at {stated:g} K" in doubt for doubt in doubts) == doubted
+    found = inspect_frames(harmonic(2000, 500.0), "file", stated)
+    assert any(f"a harmonic molecule at {stated:g} K" in doubt for doubt in found.doubts) == doubted
+    assert f"a harmonic molecule at {stated:g} K" in line(found, "energies spread")
+
+
+def test_a_virial_temperature_of_few_frames_is_called_uncertain():
+    few, many = (line(inspect_frames(harmonic(n), "file", 500.0), "virial") for n in (40, 2000))
+    assert few.endswith("too uncertain to tell") and many.endswith("their own labels")
 
 
 def test_the_binary(tmp_path):

@@ -165,14 +165,22 @@ def test_one_hot_frame_does_not_set_the_bonds():
 
 def test_labels_come_from_the_engine_of_the_data(own_file):
     pytest.importorskip("tblite")
-    assert label_engine(small()) == "gfn2"
-    assert label_engine(small(**{"evaluation.engine": ""})) == ""
+    problem = small_problem()[0]
+    assert label_engine(small(), problem) == "gfn2"
+    assert label_engine(small(**{"evaluation.engine": ""}), problem) == ""
     with pytest.raises(ValueError, match=r"evaluation.engine is 'gfn1', but .* labelled by 'gfn2'"):
-        label_engine(small(**{"evaluation.engine": "gfn1"}))
-    with pytest.raises(ValueError, match="labelled by 'another source'"):
-        label_engine(own_file)
-    own_file.evaluation.engine = ""
-    assert label_engine(own_file) == ""
+        label_engine(small(**{"evaluation.engine": "gfn1"}), problem)
+
+
+def test_a_file_that_does_not_say_its_engine_is_asked(own_file):
+    pytest.importorskip("tblite")
+    problem = make_problem(own_file)
+    assert label_engine(own_file, problem) == "gfn2"
+    own_file.evaluation.engine = "gfn1"
+    with pytest.raises(
+        ValueError, match=r"evaluation.engine is 'gfn1', which gives test frames of .*mine.ext"
+    ):
+        label_engine(own_file, problem)
 
 
 def test_a_file_too_small_for_a_reference(own_file):

@@ -1,0 +1,51 @@
+"""What a training run says of itself in words: a line of progress, and what is doubtful at its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+
+from experiments.validation import FORCE_ERROR
+
+LATE_RISE = 1.25
+"""Of the validation force MAE over its lowest in a post-training, at whose end more is worth a word."""
+
+
+def progress_line(row: Mapping[str, float], n_updates: int) -> str:
+    """One row of the training log: step, loss, validation force MAE, seconds an update, what is left."""
+    step, seconds = int(row["step"]), row["seconds"]
+    left = timedelta(seconds=round(seconds * (n_updates - step)))
+    parts = [
+        f"update {step}/{n_updates}",
+        f"loss {row['loss']:.4g}",
+        f"force MAE {row.get(FORCE_ERROR, math.nan):.4g} meV/Å",
+        f"{seconds:.3g} s each, {left} left",
+    ]
+    if (share := row.get("chain_fallen_fraction")) is not None:
+        parts.insert(3, f"{100 * share:.2g} % of chains in holes")
+    return "  ".join(parts)
+
+
+def closing_remarks(row: Mapping[str, float], lowest: float, log_every: int) -> list[str]:
+    """What a user should know of the last row of a training log.
+
+    Args:
+      row: the last one.
+      lowest: validation force MAE of a post-training, meV/Å; infinity where there is nothing to compare with.
+      log_every: updates a row.
+    """
+    remarks = []
+    if (last := row.get(FORCE_ERROR, 0.0)) > LATE_RISE * lowest:
+        remarks.append(
+            f"the validation force MAE ended at {last:.4g} meV/Å and was {lowest:.4g} meV/Å before: the fit "
+            "was disturbed late, by holes that chains met where the rate was low already, say; expected more "
+            "updates (post_training.n_updates), or the run before this"
+        )
+    if (share := row.get("chain_fallen_fraction", 0.0)) > 0:
+        remarks.append(
+            f"{100 * share:.2g} % of the chains lay in holes during the last {log_every} updates, the lowest "
+            f"at {row['chain_energy_min_ev']:.3g} eV from the training mean: some are not filled yet; post-"
+            "train again, with this run as init_from, and compare the reports"
+        )
+    return remarks
