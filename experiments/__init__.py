@@ -1,6 +1,7 @@
 """absl binaries, configurations, data sets, metrics and figures of boltzfit."""
 
 import os as _os
+import sys as _sys
 from contextlib import suppress as _suppress
 
 import jax as _jax
@@ -10,8 +11,8 @@ MAX_CPU_DEVICES = 8
 
 
 def _divide_cpu() -> None:
-    """A JAX device for each core, unless the user has said how many: `samplers.simulate` gives each its share
-    of the replicas, which makes better use of cores than threads do within a replica's small arrays."""
+    """JAX devices for a binary's cores, unless the user has said how many: `samplers.simulate` gives each its
+    share of the replicas, which makes better use of cores than threads do within a replica's small arrays."""
     if _jax.config.jax_num_cpu_devices > 0 or "platform_device_count" in _os.environ.get("XLA_FLAGS", ""):
         return
     own = len(_os.sched_getaffinity(0)) if hasattr(_os, "sched_getaffinity") else _os.cpu_count() or 1
@@ -19,4 +20,5 @@ def _divide_cpu() -> None:
         _jax.config.update("jax_num_cpu_devices", 1 << (min(own, MAX_CPU_DEVICES).bit_length() - 1))
 
 
-_divide_cpu()  # here, because the import of jax-md begins JAX
+if _sys.argv[0] == "-m":  # a binary is being found; JAX begins with the import of jax-md
+    _divide_cpu()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from experiments import binary
 from experiments.checkpoints import Checkpoints
-from experiments.distributions import Distributions
 from experiments.evaluation import Metrics, evaluate
 from experiments.evaluation_checks import (
     SETTINGS,
@@ -33,9 +34,9 @@ from experiments.evaluation_checks import (
     settings_of,
 )
 from experiments.figures import figures, save
-from experiments.holes import distances, farthest, hole_metrics
+from experiments.holes import distances, energies_of, farthest, hole_metrics
 from experiments.locks import sole_writer
-from experiments.negatives import NEGATIVES, NegativeFrames, diagnose, read_negatives
+from experiments.negatives import NEGATIVES, diagnose, read_negatives
 from experiments.problem import Problem, label_engine, make_problem
 from experiments.reference_statistics import reference_distributions
 from experiments.report import write_report
@@ -69,9 +70,14 @@ def main() -> None:
         beside = dict(zip(BESIDE.value, names, strict=True))
         others = [other_run(folder, name, OUTPUT.value, config) for folder, name in beside.items()]
         problem = prepare_evaluation(config, workdir)
-        reference = reference_distributions(config, problem)
-        for run in others:
-            check_reference(run, reference)
+        folders = [*map(Path, BESIDE.value), workdir]
+        found = [kept.positions for folder in folders if (kept := read_negatives(folder / NEGATIVES))]
+        potentials = []
+        if others:
+            reference = reference_distributions(config, problem)
+            for run in others:
+                check_reference(run, reference)
+            potentials = [potential_of(folder, problem) for folder in folders[:-1] if found]
         params = load_params(workdir, problem)
     binary.log_provenance(config.evaluation.seed)
     bar = tqdm(total=config.evaluation.n_steps, unit="step", unit_scale=True, desc=str(workdir))
@@ -79,18 +85,20 @@ def main() -> None:
         config, problem, params, workdir, output=OUTPUT.value, progress=lambda w: _show(bar, w.step)
     )
     bar.close()
-    negatives = read_negatives(workdir / NEGATIVES)
-    if negatives is not None:
-        others = [
-            with_holes(run, Path(folder), negatives, reference)
-            for run, folder in zip(others, BESIDE.value, strict=True)
-        ]
     label = f"{config.objective} ({own_name})" if others else config.objective
-    run = load_run(workdir, label, OUTPUT.value)
+    runs = [*others, load_run(workdir, label, OUTPUT.value)]
+    if potentials:
+        runs = with_holes(
+            runs,
+            [*potentials, (problem, params)],
+            np.concatenate(found),
+            mean=float(reference.energy_mean[0]),
+            achiral=config.evaluation.achiral,
+        )
     folder = workdir / OUTPUT.value
-    save(figures([*others, run]), folder)
+    save(figures(runs), folder)
     report = write_report(
-        [*others, run],
+        runs,
         folder / "report.html",
         title=f"{config.objective}: {dataset_name(config)}",
         config=config.to_json(indent=2, sort_keys=True),
@@ -98,7 +106,7 @@ def main() -> None:
         notes=[],
         summary=consistency_sentences(metrics),
     )
-    binary.LOG.info("%s", verdict(run).text)
+    binary.LOG.info("%s", verdict(runs[-1]).text)
     binary.LOG.info("%s", report)
 
 
@@ -179,7 +187,6 @@ def _evaluate_run(
             negatives,
             reference,
             float(metrics["spurious_threshold_ev"]),
-            float(metrics.get("relaxed_energy_ev", np.nan)),
             achiral=config.evaluation.achiral,
             engine=label_engine(config, problem),
         )
@@ -196,26 +203,46 @@ def _evaluate_run(
     return metrics
 
 
-def with_holes(run: Run, workdir: Path, negatives: NegativeFrames, reference: Distributions) -> Run:
-    """A run without negatives of its own, the one before post-training say, with what those of another say of
-    its potential."""
-    if "n_negatives" in run.metrics:
-        return run
-    config = binary.read_config(workdir)
-    problem = make_problem(config)
+def potential_of(workdir: Path, problem: Problem) -> tuple[Problem, Params]:
+    """The problem and weights of another run, of the molecule or box of this one.
+
+    Raises:
+      ValueError, OSError: other atoms, or no checkpoint.
+    """
+    other = make_problem(binary.read_config(workdir))
+    if not np.array_equal(other.system.numbers, problem.system.numbers):
+        raise ValueError(f"--beside={workdir}: a run of other atoms, or of another order; expected the same")
+    return other, load_params(workdir, other)
+
+
+def with_holes(
+    runs: Sequence[Run],
+    potentials: Sequence[tuple[Problem, Params]],
+    found: NDArray,
+    *,
+    mean: float,
+    achiral: bool,
+) -> list[Run]:
+    """Runs with what the negatives of all of them say of each potential.
+
+    Args:
+      runs: of one data set.
+      potentials: theirs, (problem, weights).
+      found: negatives [K, N, 3] of all of them, Å.
+      mean: of the reference's energies, eV.
+      achiral: mirror images count as the same.
+    """
+    problem = potentials[-1][0]
     far = np.zeros(0, int)
     if problem.system.cell is None:
-        far = farthest(*distances(problem, negatives.positions, achiral=config.evaluation.achiral))
-    found = hole_metrics(
-        problem,
-        load_params(workdir, problem),
-        negatives.positions,
-        far,
-        mean=float(reference.energy_mean[0]),
-        threshold=float(run.metrics["spurious_threshold_ev"]),
-        minimum=float(run.metrics.get("relaxed_energy_ev", np.nan)),
-    )
-    return run._replace(metrics=run.metrics | found)
+        far = farthest(*distances(problem, found, achiral=achiral))
+    judged = []
+    for run, (problem, params) in zip(runs, potentials, strict=True):
+        now = energies_of(problem, params, found, mean)
+        threshold = float(run.metrics["spurious_threshold_ev"])
+        holes = hole_metrics(problem, params, found, now, far, threshold=threshold, mean=mean)
+        judged.append(run._replace(metrics=run.metrics | holes))
+    return judged
 
 
 def dataset_name(config: ConfigDict) -> str:

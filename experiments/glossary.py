@@ -69,8 +69,10 @@ MEANINGS = {
     "negatives_rmsd_*": "aligned distance of a negative to the nearest training frame",
     "reference_rmsd_*": "aligned distance of a held-out frame to the nearest training frame",
     "negatives_far": "negatives farther from the training frames than any test frame",
-    "negatives_in_holes": "negatives below the spurious threshold, or far ones that relax to 2 k_B T less "
-    "than relaxed_energy_ev: holes that post-training's chains found and that this potential has",
+    "negatives_relaxed": "how many of these, the farthest, were relaxed",
+    "negatives_in_holes": "negatives that are spurious and 2 k_B T below negatives_test_minimum_ev, or that "
+    "relax to so little: holes that post-training's chains found and that this potential has",
+    "negatives_test_minimum_ev": "what the lowest tenth of some test frames relax to",
     "negatives_minimum_ev": "lowest energy of the negatives, or of what the far ones relax to",
     "negatives_energy_mean_ev": "mean energy of the negatives, as drawn",
     "negatives_outside_fraction": "negatives outside the range of the reference's energies",

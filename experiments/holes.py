@@ -17,7 +17,7 @@ MAX_RELAXED = 64
 """Of the configurations unlike any test frame, the farthest from the data are relaxed."""
 MARGIN = 2.0
 """k_B T by which what lies in a hole relaxes to less than test frames do, as for chains that have fallen."""
-_TEST_FRAMES = 256
+_TEST_FRAMES, _RELAXED_TEST_FRAMES = 256, 20
 
 
 def distances(problem: Problem, positions: NDArray, *, achiral: bool) -> tuple[NDArray, NDArray]:
@@ -47,32 +47,46 @@ def hole_metrics(
     problem: Problem,
     params: Params,
     positions: NDArray,
+    now: NDArray[np.float64],
     far: NDArray[np.int64],
     *,
-    mean: float,
     threshold: float,
-    minimum: float,
+    mean: float,
 ) -> Metrics:
-    """How many configurations lie in holes: below the spurious threshold, or, of those that are `far`, where
-    they relax to `MARGIN` k_B T less than test frames do. A hole with a wide bottom has frames of ordinary
-    energies.
+    """How many configurations lie in holes of a molecule's potential: those with an energy that is spurious
+    and `MARGIN` k_B T below what test frames relax to, and, of those that are `far`, those that relax to so
+    little, or to no number. A hole with a wide bottom has frames of ordinary energies. In a box what is
+    spurious counts.
 
     Args:
       problem, params: the potential to judge, which need not be the one that the configurations are of.
       positions: [K, N, 3], Å.
+      now: [K], their energies under it, eV, relative to `mean`.
       far: rows of those unlike the data, of which the first `MAX_RELAXED` are relaxed; none in a box.
-      mean: of the reference's energies, eV, to which the others here are relative.
-      threshold: spurious energy.
-      minimum: to which test frames relax under this potential.
+      threshold: spurious energy, likewise.
+      mean: of the reference's energies, eV.
     """
-    now = energies_of(problem, params, positions, mean)
-    far = far[:MAX_RELAXED]
-    relaxed = relaxed_energies(problem.potential, params, positions[far]) + problem.energy_shift - mean
-    inside = now < threshold
-    inside[far] |= relaxed < minimum - MARGIN * KB * problem.system.temperature
-    return {
-        "n_negatives": len(now),
-        "negatives_far": len(far),
+    metrics: Metrics = {"n_negatives": len(now), "negatives_far": len(far)}
+    tried, relaxed = far[:MAX_RELAXED], np.zeros(0)
+    if problem.system.cell is None:
+        minimum = low_minimum(problem, params, mean)
+        limit = minimum - MARGIN * KB * problem.system.temperature
+        relaxed = relaxed_energies(problem.potential, params, positions[tried]) + problem.energy_shift - mean
+        inside = ~np.isfinite(now) | (now < min(threshold, limit))
+        inside[tried] |= ~np.isfinite(relaxed) | (relaxed < limit)
+        metrics |= {"negatives_relaxed": len(tried), "negatives_test_minimum_ev": minimum}
+    else:
+        inside = now < threshold  # not a number where a list was full
+    finite = [energy for energy in (*now, *relaxed) if np.isfinite(energy)]
+    return metrics | {
         "negatives_in_holes": int(inside.sum()),
-        "negatives_minimum_ev": float(np.nanmin([*now, *relaxed])),
+        "negatives_minimum_ev": float(min(finite, default=np.nan)),
     }
+
+
+def low_minimum(problem: Problem, params: Params, mean: float) -> float:
+    """What test frames relax to, eV relative to `mean`: the lowest tenth of some. The very lowest may have
+    gone into a hole itself, and conformers differ."""
+    rows = np.unique(np.linspace(0, len(problem.test.energies) - 1, _RELAXED_TEST_FRAMES).astype(int))
+    relaxed = relaxed_energies(problem.potential, params, problem.test.positions[rows])
+    return float(np.nanquantile(relaxed, 0.1)) + problem.energy_shift - mean

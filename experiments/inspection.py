@@ -13,6 +13,7 @@ from experiments.figure_style import panels_of
 from experiments.frame_checks import check_frames, difference
 from experiments.frames import Frames
 from experiments.problem import typical_geometry
+from experiments.verdicts import RESOLUTION
 from objectives.observables import bond_lengths, virial_temperature
 from objectives.statistics import autocorrelation_time, block_stderr
 from potentials import System, make_system
@@ -20,7 +21,6 @@ from potentials.units import KB
 
 OUTLIER = 8.0  # robust standard deviations
 SPREAD = 0.25  # share by which energies may spread otherwise than harmonic ones
-RESOLUTION = 0.1  # a virial temperature less certain than this share of the stated one says nothing
 BROKEN = 0.5  # Å, of a bond from its median length
 LISTED = 8  # frames a line
 LISTED_BONDS = 60  # one a line; more are pooled by their elements
@@ -69,8 +69,9 @@ def inspect_frames(frames: Frames, source: str, temperature: float | None = None
         lines.append(
             f"virial temperature: {virial.mean():.0f} ± {error:.0f} K, the temperature at which these frames "
             "would be a Boltzmann sample of their own labels"
-            + (": too uncertain to tell" if temperature and error > RESOLUTION * temperature else "")
         )
+        if temperature and abs(virial.mean() - temperature) <= 3 * error > 3 * RESOLUTION * temperature:
+            lines[-1] += ": too uncertain to tell"
         if temperature and abs(virial.mean() - temperature) > 3 * error:
             doubts.append(
                 f"{source}: the virial temperature is not {temperature:g} K: no potential that fits these "

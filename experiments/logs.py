@@ -74,6 +74,10 @@ class TrainingLog:
                 summary = scalar(name, value)
                 events.write_event(Event(wall_time=time.time(), step=int(row["step"]), summary=summary))
 
+    def column(self, name: str) -> list[float]:
+        """A metric of all rows that have it, those of before a resumption too."""
+        return [float(row[name]) for row in self._rows if row.get(name)]
+
     def close(self) -> None:
         """Ends the file of events, where one was begun."""
         if self._events is not None:

@@ -30,7 +30,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 _SHOWN = (
     "energy_mae_mev", "force_mae_mev_per_angstrom", "spurious_fraction", "ks_energy", "kinetic_temperature_k",
     "hr_mae", "dihedral_free_energy_rmse_mev", "chain_length_ps", "n_chains", "spurious_chains",
-    "n_negatives", "negatives_in_holes", "negatives_minimum_ev", "relaxed_energy_ev",
+    "n_negatives", "negatives_in_holes", "negatives_minimum_ev", "negatives_test_minimum_ev",
 )  # fmt: skip
 
 

@@ -57,7 +57,6 @@ def diagnose(
     negatives: NegativeFrames,
     reference: Distributions,
     threshold: float,
-    minimum: float,
     *,
     achiral: bool,
     engine: str,
@@ -70,7 +69,6 @@ def diagnose(
       negatives: from the whole of post-training.
       reference: what the data sampled.
       threshold: spurious energy, eV, relative to the reference mean.
-      minimum: to which test frames relax, likewise; no number in a box.
       achiral: mirror images count as the same for the RMSD.
       engine: the reference engine that labelled the data; empty for no true energies.
 
@@ -91,9 +89,7 @@ def diagnose(
     outside = (drawn < quantiles[0]) | (drawn > quantiles[-1])
     spurious = drawn < threshold
     metrics: Metrics = {
-        **hole_metrics(
-            problem, params, negatives.positions, far, mean=mean, threshold=threshold, minimum=minimum
-        ),
+        **hole_metrics(problem, params, negatives.positions, now, far, threshold=threshold, mean=mean),
         "negatives_wasserstein_mev": 1000 * wasserstein1(drawn, quantiles),
         **medians,
     }

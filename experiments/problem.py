@@ -231,10 +231,11 @@ def label_engine(config: ConfigDict, problem: Problem) -> str:
     if section_sizes(path):
         with open_npz(path) as file:
             labelled = str(file["settings_engine"]) if "settings_engine" in file else ""
-    if labelled not in ("", engine):
+    if labelled not in ("", engine) or problem.system.cell is not None:
+        what = f"was labelled by '{labelled}'" if labelled else "is of a box, which the engine does not know"
         raise ValueError(
-            f"evaluation.engine is '{engine}', but {path} was labelled by '{labelled}'; expected the same "
-            "engine, or an empty string for no labels"
+            f"evaluation.engine is '{engine}', but {path} {what}; expected the engine that labelled it, or "
+            "an empty string for no labels"
         )
     if not labelled:
         frames = problem.splits.test.take(np.arange(min(RELABELLED, len(problem.splits.test.energies))))

@@ -62,7 +62,13 @@ def main() -> None:
         run_stage(name, config, problem, objective, workdir)
         runs.append(load_run(workdir, name.upper()))
     if (negatives := read_negatives(workdir / NEGATIVES)) is not None:
-        runs[0] = with_holes(runs[0], root / "mse", negatives, reference_distributions(config, problem))
+        runs = with_holes(
+            runs,
+            [(problem, load_params(root / name, problem)) for name in configs],  # of one network and data
+            negatives.positions,
+            mean=float(reference_distributions(config, problem).energy_mean[0]),
+            achiral=config.evaluation.achiral,
+        )
     save(figures(runs), root / "figures")
     path = write_report(
         runs,

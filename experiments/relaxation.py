@@ -27,17 +27,20 @@ def relaxed_energies(potential: Potential, params: Params, positions: ArrayLike)
     """
     function = jax.jit(jax.value_and_grad(potential.energy, argnums=1))
 
-    def flat(x: NDArray) -> tuple[float, NDArray[np.float64]]:
-        energy, slope = function(params, x.reshape(-1, 3).astype(np.float32))
-        return float(energy), np.asarray(slope, np.float64).ravel()
+    def relaxed(start: NDArray) -> float:
+        sound = True
 
-    options = {"maxiter": MAX_ITERATIONS}
-    found = [
-        minimize(flat, np.asarray(x, np.float64).ravel(), jac=True, method="L-BFGS-B", options=options).fun
-        for x in np.asarray(positions)
-    ]
-    found = np.asarray(found, np.float64)
-    return np.where(np.isfinite(found), found, np.nan)
+        def flat(x: NDArray) -> tuple[float, NDArray[np.float64]]:
+            nonlocal sound
+            energy, slope = function(params, x.reshape(-1, 3).astype(np.float32))
+            sound &= bool(np.isfinite(energy)) and bool(np.isfinite(slope).all())
+            return float(energy), np.asarray(slope, np.float64).ravel()
+
+        options = {"maxiter": MAX_ITERATIONS}
+        found = minimize(flat, start.ravel(), jac=True, method="L-BFGS-B", options=options)
+        return float(found.fun) if sound else np.nan  # it may have leapt over what is not finite
+
+    return np.array([relaxed(start) for start in np.asarray(positions, np.float64)], np.float64)
 
 
 def harmonic_share_below(energy: float, minimum: float, temperature: float, n_atoms: int) -> float:

@@ -32,15 +32,16 @@ def closing_remarks(row: Mapping[str, float], lowest: float, log_every: int) -> 
 
     Args:
       row: the last one.
-      lowest: validation force MAE of a post-training, meV/Å; infinity where there is nothing to compare with.
+      lowest: validation force MAE of a post-training, before it and in all of its rows, meV/Å; infinity where
+        there is nothing to compare with.
       log_every: updates a row.
     """
     remarks = []
     if (last := row.get(FORCE_ERROR, 0.0)) > LATE_RISE * lowest:
         remarks.append(
             f"the validation force MAE ended at {last:.4g} meV/Å and was {lowest:.4g} meV/Å before: the fit "
-            "was disturbed late, by holes that chains met where the rate was low already, say; expected more "
-            "updates (post_training.n_updates), or the run before this"
+            "was disturbed, by holes that chains met where the rate was low already, or by too large a "
+            "weight; expected more updates (post_training.n_updates), or the run before this"
         )
     if (share := row.get("chain_fallen_fraction", 0.0)) > 0:
         remarks.append(

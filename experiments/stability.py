@@ -136,7 +136,7 @@ def thermal_metrics(
     the threshold if the molecule were harmonic about there: where the reference is no sample of its own
     labels its lowest frame may lie far above the physical minimum. Anharmonic molecules have fewer."""
     rows = np.linspace(0, len(problem.test.energies) - 1, _RELAXED).astype(int)
-    relaxed = np.median(relaxed_energies(problem.potential, params, problem.test.positions[rows]))
+    relaxed = np.nanmedian(relaxed_energies(problem.potential, params, problem.test.positions[rows]))
     share = harmonic_share_below(
         spurious_threshold(config, problem, reference),
         float(relaxed),

@@ -185,7 +185,8 @@ def _train(
     _, run_key = jax.random.split(jax.random.PRNGKey(config.seed))
     state = start(run_key, *starting_weights(config, problem), objective, problem.train)
     errors = validation_errors(problem)
-    limit = (1 + rise) * errors(state.average)[FORCE_ERROR] if rise else float("inf")
+    before = errors(state.average).get(FORCE_ERROR, math.inf) if config.init_from else math.inf
+    limit = (1 + rise) * before if rise else math.inf
     checkpoints = Checkpoints(workdir, write=True)
     with binary.reading_input():
         state = checkpoints.restore(state) or state
@@ -203,7 +204,7 @@ def _train(
     room_limit = min(ROOM_LIMIT * data_room(problem), len(problem.system.numbers) - 1)
     log = TrainingLog(workdir / "train_log.csv", upto=int(state.step))
     negatives = NegativesLog(workdir / NEGATIVES, upto=int(state.step))
-    began, first, row, lowest = time.monotonic(), int(state.step), {}, math.inf
+    began, first, row = time.monotonic(), int(state.step), {}
     sizes = (len(batch.energies) for batch in (problem.train, problem.validation, problem.test))
     binary.LOG.info("%d training, %d validation and %d test frames; the force MAE is of validation", *sizes)
     at_row = int(state.step) % settings.log_every == 0  # where an unbroken run looks
@@ -233,7 +234,6 @@ def _train(
             if progress is not None:
                 progress(row)
             binary.LOG.info("%s", progress_line(row, schedule.n_updates))
-            lowest = min(lowest, row.get(FORCE_ERROR, lowest))
             ended = row.get(FORCE_ERROR, 0.0) > limit
             stop = interrupted() and step < schedule.n_updates and not ended
             if stop or ended or step % settings.checkpoint_every == 0 or step == schedule.n_updates:
@@ -250,7 +250,8 @@ def _train(
             "start (post_training.max_force_rise)",
             *(workdir, int(state.step), limit, 100 * rise),
         )
-    for remark in closing_remarks(row, lowest if config.init_from else math.inf, settings.log_every):
+    lowest = min([before, *log.column(FORCE_ERROR)]) if config.init_from else math.inf
+    for remark in closing_remarks(row, lowest, settings.log_every):
         binary.LOG.warning("%s: %s", workdir, remark)
     return state
 

@@ -84,10 +84,11 @@ def _holes(run: Run) -> list[str]:
     count, total = metric(run, "negatives_in_holes"), metric(run, "n_negatives")
     if not count or not total:
         return []
-    text = (
-        f"but {count:.0f} of {total:.0f} negatives that post-training recorded lie in holes of this potential"
-    )
-    lowest, minimum = metric(run, "negatives_minimum_ev"), metric(run, "relaxed_energy_ev")
+    far, relaxed = metric(run, "negatives_far"), metric(run, "negatives_relaxed")
+    least = "at least " if far and relaxed and relaxed < far else ""
+    text = f"but {least}{count:.0f} of {total:.0f} negatives that post-training recorded lie in holes of "
+    text += "this potential"
+    lowest, minimum = metric(run, "negatives_minimum_ev"), metric(run, "negatives_test_minimum_ev")
     if lowest is not None and minimum is not None:
         text += f", down to {_energy(lowest)}, where test frames relax to {_energy(minimum)}"
     return [f"{text}: longer chains, or others, may fall"]

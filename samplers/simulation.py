@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 from numpy.typing import NDArray
 
 from potentials.base import Params, Potential
 from potentials.neighbours import ROOM_LIMIT, room_in
 from potentials.system import System
 from samplers.base import Sampler, State, centre, kinetic_temperature, where_replica
-from samplers.devices import by_shares, place
+from samplers.devices import by_shares, mesh_for, place_everywhere, place_shares
 from samplers.full_lists import more_room
 from samplers.stability import Criterion, never
 
@@ -90,7 +91,7 @@ def nothing(params: Params, state: State) -> tuple[()]:
     return ()
 
 
-_STATIC = ("sampler", "energy", "criterion", "observe", "degrees_of_freedom", "frames", "every")
+_STATIC = ("sampler", "energy", "criterion", "observe", "degrees_of_freedom", "frames", "every", "mesh")
 
 
 @partial(jax.jit, static_argnames=_STATIC)
@@ -106,6 +107,7 @@ def _window(
     degrees_of_freedom: int,
     frames: int,
     every: int,
+    mesh: Mesh | None,
 ) -> tuple[_Progress, tuple[tuple[Array, ...], Any]]:
     def body(params: Params, carry: _Progress) -> tuple[_Progress, tuple[tuple[Array, ...], Any]]:
         state, alive, intact, intact_steps = carry
@@ -128,7 +130,7 @@ def _window(
     def scan(params: Params, progress: _Progress) -> tuple[_Progress, tuple[tuple[Array, ...], Any]]:
         return jax.lax.scan(lambda carry, _: body(params, carry), progress, None, frames)
 
-    return by_shares(scan, params, progress, len(progress.alive))
+    return by_shares(mesh, scan, params, progress)
 
 
 def simulate(
@@ -145,8 +147,8 @@ def simulate(
     criterion: Criterion = never,
     observe: Callable[[Params, State], Any] = nothing,
 ) -> Iterator[tuple[Window, State, Array]]:
-    """Runs replicas window by window; host memory holds one window at a time. Where there are several devices
-    they share the replicas, if their number divides that of the replicas.
+    """Runs replicas window by window; host memory holds one window at a time. Several devices share
+    the replicas evenly, as many of them as can, unless the state was put on one.
 
     A window in which a neighbour list ran out of room is made again with more of it, from where it began;
     at most twice what there was, beyond which a replica has collapsed.
@@ -163,7 +165,7 @@ def simulate(
       window_frames: frames a window, hence how often the host hears of progress.
       alive: [R], from an earlier run that is being continued.
       criterion: of instability, looked at after every step; see `Window.intact_steps`.
-      observe: (params, state of all replicas) -> pytree of [R, ...], recorded with each frame.
+      observe: (params, state of a device's R replicas) -> pytree of [R, ...], recorded with each frame.
 
     Yields:
       (window, state, alive) after each window.
@@ -177,7 +179,9 @@ def simulate(
     per_window = record_every * window_frames
     params = jax.jit(potential.tabulate)(params)
     limit = min(ROOM_LIMIT * room_in(params), len(system.numbers) - 1)
-    progress = place(_Progress(state, alive, alive, jnp.zeros(len(alive), jnp.int32)), len(alive))
+    mesh = mesh_for(state.position)
+    params = place_everywhere(mesh, params)
+    progress = place_shares(mesh, _Progress(state, alive, alive, jnp.zeros(len(alive), jnp.int32)))
     run = partial(
         _window,
         sampler,
@@ -188,6 +192,7 @@ def simulate(
         degrees_of_freedom=degrees_of_freedom,
         frames=window_frames,
         every=record_every,
+        mesh=mesh,
     )
     for index in range(-(-n_steps // per_window)):
         begun = progress
@@ -198,7 +203,7 @@ def simulate(
             roomy = more_room(potential, params, progress.state.position, stopped, limit)
             if roomy is None:
                 break
-            params = roomy
+            params = place_everywhere(mesh, roomy)
             begun = begun._replace(state=sampler.refresh(params, begun.state))
         intact_steps = np.asarray(progress.intact_steps)
         records, observed = jax.device_get(recorded)

@@ -13,8 +13,8 @@ from potentials.edges import nearest_image, safe_norm
 from potentials.system import System
 
 Criterion = Callable[[Array], Array]
-"""(positions [R, N, 3], Å) -> [R], True where a replica is unstable. A non-finite position is for
-whoever runs the replicas to notice: no criterion needs to."""
+"""(positions [R, N, 3], Å) -> [R], True where a replica is unstable, each by itself. A non-finite
+position is for whoever runs the replicas to notice: no criterion needs to."""
 
 
 def never(positions: Array) -> Array:

@@ -57,7 +57,7 @@ def negatives(problem: Problem) -> NegativeFrames:
 
 
 def judge(problem, negatives, reference, threshold=-0.3, params=FINAL, achiral=True, engine=""):
-    return diagnose(problem, params, negatives, reference, threshold, -1.6, achiral=achiral, engine=engine)
+    return diagnose(problem, params, negatives, reference, threshold, achiral=achiral, engine=engine)
 
 
 def test_negatives_are_read_evenly_and_finite(tmp_path):

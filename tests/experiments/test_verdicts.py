@@ -133,7 +133,7 @@ def test_verdict_of_chains_without_a_clock_counts_steps():
 
 def test_holes_that_the_chains_did_not_reach_are_told_of():
     holes = {"n_negatives": 480, "negatives_in_holes": 6, "negatives_minimum_ev": -0.951}
-    kind, text = verdict(_run("CRMSE", SAFE | holes | {"relaxed_energy_ev": -0.266}))
+    kind, text = verdict(_run("CRMSE", SAFE | holes | {"negatives_test_minimum_ev": -0.266}))
     assert kind == "caution" and text.startswith("no spurious frame")
     assert "but 6 of 480 negatives" in text and "-0.951 eV" in text and "-0.266 eV" in text
     kind, text = verdict(_run("CRMSE", SAFE | holes | {"negatives_in_holes": 0}))
