@@ -89,7 +89,7 @@ def stages(root: Path, seed: int) -> dict[str, ConfigDict]:
     first.seed = seed
     first.dataset.train = 200
     first.pre_training.n_updates = 6000
-    first.evaluation.n_steps = 24_000  # 12 ps
+    first.evaluation.n_steps = 32_000  # 16 ps
     second = first.copy_and_resolve_references()
     second.objective = "crmse"
     second.init_from = str(root / "mse")
