@@ -6,6 +6,8 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from ase import units
+from ase.data import chemical_symbols
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -69,6 +71,48 @@ def test_ase(suffix, given_frames):
     same(written(write), given_frames, 1e-8 if suffix == ".extxyz" else 0)
 
 
+@settings(max_examples=20, deadline=None)
+@given(frames(), st.booleans())
+def test_hdf5_in_spices_layout(given_frames, in_group):
+    """Hartree, bohr and gradients, at the top of the file or in a molecule's group."""
+    h5py = pytest.importorskip("h5py")
+
+    def write(path):
+        with h5py.File(path, "w") as file:
+            group = file.create_group("mine") if in_group else file
+            group["atomic_numbers"] = given_frames.numbers
+            group["conformations"] = given_frames.positions / units.Bohr
+            group["dft_total_energy"] = given_frames.energies / units.Hartree
+            group["dft_total_gradient"] = -given_frames.forces / units.Hartree * units.Bohr
+        return path
+
+    found = written(write)
+    scale = 1e-6 * (1 + max(np.abs(array).max() for array in given_frames[1:4]))  # of ASE's own constants
+    same(found, given_frames, scale)
+
+
+@settings(max_examples=20, deadline=None)
+@given(frames(), st.integers(1, 4))
+def test_deepmd(given_frames, n_sets):
+    """Molecules in vacuum, their frames in one set or several."""
+
+    def write(path):
+        path.mkdir()
+        kinds, kind = np.unique(given_frames.numbers, return_inverse=True)
+        (path / "type_map.raw").write_text("\n".join(chemical_symbols[z] for z in kinds))
+        np.savetxt(path / "type.raw", kind, fmt="%d")
+        (path / "nopbc").touch()
+        for number, rows in enumerate(np.array_split(np.arange(len(given_frames.energies)), n_sets)):
+            if len(rows):
+                folder = path / f"set.{number:03d}"
+                folder.mkdir()
+                for name, array in zip(("coord", "energy", "force"), given_frames[1:4], strict=True):
+                    np.save(folder / f"{name}.npy", array[rows].reshape(len(rows), -1))
+        return path
+
+    same(written(write), given_frames, 1e-12)
+
+
 @settings(max_examples=40, deadline=None)
 @given(frames(), *UNITS)
 def test_units_of_a_file(given_frames, energy, length):
@@ -107,8 +151,6 @@ def test_no_other_word_is_a_unit(word):
 
 
 def test_units_against_ases_own_table():
-    from ase import units
-
     assert ENERGY_UNITS["kcal/mol"] == pytest.approx(units.kcal / units.mol, rel=1e-8)
     assert ENERGY_UNITS["kJ/mol"] == pytest.approx(units.kJ / units.mol, rel=1e-8)
     assert ENERGY_UNITS["hartree"] == pytest.approx(units.Hartree, rel=1e-7)
