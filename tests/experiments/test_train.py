@@ -196,7 +196,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(pretrained, tmp_path):
     process.terminate()
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0
-    assert re.search(r"boltzfit [0-9.]+, commit \S+; jax [0-9.]+ on 1 x cpu .*highest; seed 0", said)
+    assert re.search(r"boltzfit [0-9.]+, commit \S+; jax [0-9.]+ on \d+ x cpu .*highest; seed 0", said)
     (step,) = (int(p.name) for p in (tmp_path / "W" / "checkpoints").iterdir() if p.name.isdigit())
     assert 10 <= step < 400 and f"saved at update {step}; go on by the same command" in said
     again = subprocess.run(
