@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.evaluate import with_holes
 from experiments.holes import distances, energies_of, farthest, hole_metrics
+from experiments.runs import Run
 from potentials import from_energy
 from tests.experiments.small_problem import small_problem
 
@@ -91,3 +93,18 @@ def test_a_frame_deep_below_is_in_a_hole_though_it_is_near_the_data(case):
         problem, params, near, now, np.zeros(0, int), threshold=-1.0, mean=problem.energy_shift
     )
     assert metrics["negatives_in_holes"] == 5
+
+
+def test_runs_side_by_side_are_judged_by_the_same_negatives(case):
+    """Whatever an earlier evaluation said of its own, or could not say."""
+    problem, _, found, climb = case
+    metrics = {"spurious_threshold_ev": -1.0, "relaxed_energy_ev": None, "n_negatives": 3, "ks_energy": 0.1}
+    potentials = [(problem, jnp.float32(climb + above)) for above in (0.8, -0.3)]
+    runs = [Run(name, dict(metrics), {}, {}) for name in ("deep", "shallow")]
+    judged = with_holes(runs, potentials, found, mean=problem.energy_shift - 0.1, achiral=True)
+    assert [run.metrics["negatives_in_holes"] for run in judged] == [5, 0]
+    assert [(run.label, run.metrics["n_negatives"], run.metrics["ks_energy"]) for run in judged] == [
+        ("deep", 15, 0.1),
+        ("shallow", 15, 0.1),
+    ]
+    assert runs[0].metrics == metrics, "what was given stays"
