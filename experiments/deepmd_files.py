@@ -2,7 +2,8 @@
 
 `type.raw` gives each atom's kind, `type_map.raw` the kinds' symbols, and each `set.*` folder holds
 `coord.npy` [F, 3N], `force.npy` [F, 3N], `energy.npy` [F] and `box.npy` [F, 9]; eV and Å. A file `nopbc`
-marks molecules in vacuum. Zeng et al., J. Chem. Phys. 159, 054801 (2023).
+marks molecules in vacuum. Zeng et al., J. Chem. Phys. 159, 054801 (2023). A folder of such folders, of the
+same atoms, is read as one.
 """
 
 from __future__ import annotations
@@ -17,34 +18,55 @@ from experiments.frames import Frames, one_cell
 
 
 def is_deepmd(path: Path) -> bool:
-    """Whether this is such a folder."""
-    return path.is_dir() and (path / "type.raw").is_file()
+    """Whether this is such a folder, or holds some."""
+    return bool(_systems(path))
+
+
+def _systems(path: Path) -> list[Path]:
+    """The folder, if it holds frames itself, or those in it that do."""
+    return [file.parent for file in (path / "type.raw", *sorted(path.glob("*/type.raw"))) if file.is_file()]
 
 
 def read_deepmd(path: Path, *, ignore_cell: bool = False) -> tuple[Frames, str, str]:
-    """The frames of all sets, in the order of their names, and the units.
+    """The frames of all sets of all systems, in the order of their names, and the units.
 
     Args:
-      path: the folder.
+      path: the folder, of a system or of systems.
       ignore_cell: read molecules in vacuum.
 
     Raises:
-      ValueError: a file is missing or has another shape, an unknown symbol, or cells that differ.
+      ValueError: a file is missing or has another shape, an unknown symbol, systems of other atoms or
+        partly without a cell, or cells that differ.
     """
-    numbers = _numbers(path)
-    folders = sorted(folder for folder in path.glob("set.*") if folder.is_dir())
-    if not folders:
-        raise ValueError(f"{path}: holds no folder 'set.*' of frames")
-    for folder in folders:
-        if (folder / "real_atom_types.npy").exists():
-            raise ValueError(f"{folder}: of mixed types, frames of other molecules; expected one composition")
-    periodic = not (ignore_cell or (path / "nopbc").exists())
-    sets = [_read_set(folder, len(numbers), periodic=periodic) for folder in folders]
+    systems = _systems(path)
+    numbers = _numbers(systems[0])
+    in_vacuum = _in_vacuum(systems[0])
+    sets = []
+    for system in systems:
+        if not np.array_equal(_numbers(system), numbers):
+            raise ValueError(f"{system}: other atoms, or in another order, than in {systems[0]}")
+        if _in_vacuum(system) != in_vacuum:
+            raise ValueError(f"{path}: some of its systems are marked 'nopbc' and some are not")
+        sets += _read_sets(system, len(numbers), periodic=not (ignore_cell or in_vacuum))
     positions, forces, energies, boxes = (np.concatenate(arrays) for arrays in zip(*sets, strict=True))
     frames = Frames(
         numbers, positions, energies, forces, np.arange(len(energies)), one_cell(boxes, str(path))
     )
     return frames, "eV", "angstrom"
+
+
+def _in_vacuum(system: Path) -> bool:
+    return (system / "nopbc").exists()
+
+
+def _read_sets(system: Path, n_atoms: int, *, periodic: bool) -> list[tuple[NDArray[np.float64], ...]]:
+    folders = sorted(folder for folder in system.glob("set.*") if folder.is_dir())
+    if not folders:
+        raise ValueError(f"{system}: holds no folder 'set.*' of frames")
+    for folder in folders:
+        if (folder / "real_atom_types.npy").exists():
+            raise ValueError(f"{folder}: of mixed types, frames of other molecules; expected one composition")
+    return [_read_set(folder, n_atoms, periodic=periodic) for folder in folders]
 
 
 def _numbers(path: Path) -> NDArray[np.int64]:

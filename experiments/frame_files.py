@@ -8,7 +8,7 @@ A file's format is told by its content, not its name:
   kcal/mol and Å unless the file's own `e_unit` and `r_unit` say otherwise;
 - the package's npz: `numbers` and, for each of train, validation and test, `{split}_positions`,
   `{split}_energies`, `{split}_forces`; eV and Å;
-- a folder in DeePMD-kit's layout (`deepmd_files`);
+- a folder in DeePMD-kit's layout, or one of several such (`deepmd_files`);
 - HDF5 in SPICE's layout, or with the keys of MD17 or rMD17 (`hdf5_files`);
 - whatever ASE reads, extended XYZ first; eV and Å, as ASE gives them.
 """
@@ -66,7 +66,9 @@ def read_frames(
     path = Path(path)
     energy, length, force = split_units(units, f"{path}: units")
     if path.is_dir() and not is_deepmd(path):
-        raise FileNotFoundError(f"{path}: a folder without type.raw; expected a file, or DeePMD-kit's layout")
+        raise FileNotFoundError(
+            f"{path}: a folder without type.raw, and so are those in it; expected a file, or DeePMD-kit's layout"
+        )
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if group and not is_hdf5(path):

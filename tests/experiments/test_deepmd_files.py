@@ -1,5 +1,7 @@
 """Frames in DeePMD-kit's layout: arrays, cells, what is wrong with them."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -62,12 +64,30 @@ def test_damaged_folders(folder, damage, words):
     assert str(folder) in str(caught.value)
 
 
+def test_a_folder_of_systems(folder, tmp_path_factory):
+    parent = tmp_path_factory.mktemp("systems")
+    for name in "ab":
+        shutil.copytree(folder, parent / name)
+    np.save(parent / "b" / "set.001" / "energy.npy", np.float32([1, 2, 3]))
+    one, both = read_frames(folder), read_frames(parent)
+    np.testing.assert_array_equal(both.positions, np.concatenate([one.positions] * 2))
+    np.testing.assert_array_equal(both.energies, [*one.energies, *one.energies[:3], 1, 2, 3])
+    np.testing.assert_array_equal(both.indices, np.arange(12))
+    (parent / "b" / "nopbc").touch()
+    with pytest.raises(ValueError, match="some of its systems are marked 'nopbc'"):
+        read_frames(parent)
+    (parent / "b" / "type.raw").write_text("0 0 1 1 1 1")
+    with pytest.raises(ValueError, match=r"b: other atoms, or in another order, than in .*a"):
+        read_frames(parent)
+
+
 def test_a_folder_of_something_else_is_no_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_frames(tmp_path)
 
 
 def test_real_water(data):
+    assert len(read_frames(data / "water_64").energies) == 400
     frames = read_frames(data / "water_64" / "data_0")
     assert frames.positions.shape == (80, 192, 3) and (frames.numbers == 8).sum() == 64
     np.testing.assert_allclose(frames.cell, 12.444661 * np.eye(3), atol=1e-5)

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments.evaluate import evaluate_run
+from experiments.evaluate import evaluate_run, potential_of
 from experiments.evaluation_checks import (
     check_output,
     check_reference,
@@ -38,6 +38,17 @@ def test_another_run_beside_it(tmp_path):
     ):
         with pytest.raises(ValueError, match=words):
             other_run(workdir, "W0", "eval", small(**{"evaluation.sampler": "ula"} | changes))
+
+
+def test_a_run_of_other_atoms_beside_it(tmp_path):
+    problem, _ = small_problem()
+    (tmp_path / "config.json").write_text(small().to_json())
+    numbers = problem.system.numbers[::-1]
+    reordered = problem._replace(system=problem.system._replace(numbers=numbers))
+    with pytest.raises(ValueError, match=r"--beside=.*: a run of other atoms, or of another order"):
+        potential_of(tmp_path, reordered)
+    with pytest.raises(ValueError, match="no checkpoint"):  # of these atoms, but never trained
+        potential_of(tmp_path, problem)
 
 
 def test_results_of_other_settings_are_not_replaced(tmp_path):
