@@ -67,7 +67,7 @@ def read_frames(
     energy, length, force = split_units(units, f"{path}: units")
     if path.is_dir() and not is_deepmd(path):
         raise FileNotFoundError(
-            f"{path}: a folder without type.raw, and so are those in it; expected a file, or DeePMD-kit's layout"
+            f"{path}: a folder without type.raw, nor do those in it hold one; expected a file or DeePMD-kit's"
         )
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
