@@ -19,8 +19,9 @@ def get_config() -> ConfigDict:
     config.gemnet_t.n_bilinear = 16
     config.gemnet_t.n_blocks = 1
     config.gemnet_t.cutoff = 3.5
-    config.pre_training.n_updates = 2000
-    config.training.batch_size = 2
+    config.pre_training.n_updates = 6000
+    config.pre_training.initial = 1e-3
+    config.training.batch_size = 1
     config.stable.n_replicas = 4
     config.stable.n_steps = 500
     config.stable.record_every = 25
