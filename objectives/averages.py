@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -46,17 +47,22 @@ def _angles(system: System) -> Observable:
 
 
 def _radial_distributions(system: System) -> Observable:
-    if system.cell is None:
-        raise ValueError("observable 'radial_distributions' is of periodic boxes; the system has no cell")
-    grid, kinds = pair_grid(system), pair_names(system).values()
-    if not kinds:
-        raise ValueError("observable 'radial_distributions': the system has no pair of atoms to observe")
+    kinds, grid = _pairs_to_observe(system), pair_grid(system)
 
     def observable(positions: Array) -> Array:
         of_kinds = [radial_distribution(positions, pairs, system.cell, grid, WIDTH) for pairs in kinds]
         return jnp.concatenate(of_kinds)
 
     return observable
+
+
+def _pairs_to_observe(system: System) -> list[NDArray[np.int64]]:
+    if system.cell is None:
+        raise ValueError("observable 'radial_distributions' is of periodic boxes; the system has no cell")
+    kinds = list(pair_names(system).values())
+    if not kinds:
+        raise ValueError("observable 'radial_distributions': the system has no pair of atoms to observe")
+    return kinds
 
 
 def _require_vacuum(system: System, name: str) -> None:
@@ -81,11 +87,15 @@ OBSERVABLES: dict[str, Callable[[System], Observable]] = {
 `radial_distributions` g(r) of each pair of elements one after the other, of a box, see `pair_names`."""
 
 
-def _local_mean_bond_length(system: System, atoms: NDArray[np.int64]) -> Observable:
-    _require_bonds(system, "mean_bond_length")
+def _owners(system: System, atoms: NDArray[np.int64]) -> NDArray[np.int64]:
     owner = np.empty(len(system.numbers), int)
     owner[atoms] = np.arange(len(atoms))[:, None]
-    owners = owner[system.bonds[:, 0]]
+    return owner
+
+
+def _local_mean_bond_length(system: System, atoms: NDArray[np.int64]) -> Observable:
+    _require_bonds(system, "mean_bond_length")
+    owners = _owners(system, atoms)[system.bonds[:, 0]]
     if len(set(counts := np.bincount(owners, minlength=len(atoms)).tolist())) > 1 or not counts[0]:
         raise ValueError("observable 'mean_bond_length': neighbourhoods differ in their number of bonds")
     bonds = system.bonds[np.argsort(owners, kind="stable")]
@@ -97,10 +107,32 @@ def _local_mean_bond_length(system: System, atoms: NDArray[np.int64]) -> Observa
     return observable
 
 
+def _local_radial_distributions(system: System, atoms: NDArray[np.int64]) -> Observable:
+    owner, grid, kinds = _owners(system, atoms), pair_grid(system), []
+    for pairs in _pairs_to_observe(system):
+        first, second = owner[pairs].T
+        of_each = [pairs[(first == one) | (second == one)] for one in range(len(atoms))]
+        if len({len(own) for own in of_each}) > 1 or (first == second).any():
+            raise ValueError(
+                "observable 'radial_distributions': expected molecules as neighbourhoods, more than one"
+            )
+        kinds.append(np.stack(of_each))
+
+    def observable(positions: Array) -> Array:
+        def of_one(pairs: Array) -> Array:
+            return radial_distribution(positions, pairs, system.cell, grid, WIDTH)
+
+        return jnp.concatenate([jax.vmap(of_one)(pairs) for pairs in kinds], axis=-1)
+
+    return observable
+
+
 LOCAL_OBSERVABLES: dict[str, Callable[[System, NDArray[np.int64]], Observable]] = {
-    "mean_bond_length": _local_mean_bond_length
+    "mean_bond_length": _local_mean_bond_length,
+    "radial_distributions": _local_radial_distributions,
 }
-"""Flag name -> builder (system, atoms [B, n] of neighbourhoods) -> (positions [N, 3]) -> [B, K]."""
+"""Flag name -> builder (system, atoms [B, n] of neighbourhoods) -> (positions [N, 3]) -> [B, K], whose mean
+over neighbourhoods is the observable above; `radial_distributions` of the pairs that a molecule is in."""
 
 
 def make_observables(

@@ -51,6 +51,32 @@ def test_each_molecule_by_itself():
     assert_allclose(mean_observable(observable, frames), [system.bond_lengths[0] * 1.075], rtol=1e-5)
 
 
+def test_radial_distributions_of_each_molecule():
+    system, positions = waters(4, 12.0)
+    hoods = one_molecule_each(system)
+    _, box = make_observables({"radial_distributions": 1.0}, system)["radial_distributions"]
+    _, local = make_observables({"radial_distributions": 1.0}, system, hoods)["radial_distributions"]
+    moved = positions + np.random.default_rng(0).normal(size=positions.shape) + [11.7, 0, 0]
+    moved = jnp.asarray(moved - np.floor(moved / 12.0) * 12.0, jnp.float32)
+    each = local(moved)
+    assert each.shape == (4, *box(moved).shape)
+    assert_allclose(each.mean(axis=0), box(moved), atol=5e-4)
+    # A hydrogen next to another molecule's shows in these two molecules and in no other, in the last third,
+    # of H-H, below 1.2 Å.
+    first, second = hoods.atoms[:2]
+    close = (
+        jnp.asarray(positions, jnp.float32).at[first[1]].set(positions[second[1]] + np.float32([0, 0, 1.0]))
+    )
+    near = local(close)[:, -box(moved).size // 3 :][:, :24]
+    assert (near[:2].sum(axis=1) > 1).all() and not near[2:].any()
+
+
+def test_radial_distributions_of_one_molecule_alone():
+    system, _ = waters(1, 12.0)
+    with pytest.raises(ValueError, match="expected molecules as neighbourhoods, more than one"):
+        make_observables({"radial_distributions": 1.0}, system, one_molecule_each(system))
+
+
 def test_neighbourhoods_of_one_size_only():
     numbers, positions = [8, 1, 1, 2], [[0, 0, 0], [0.96, 0, 0], [-0.2, 0.93, 0], [5.0, 5.0, 5.0]]
     system = make_system(numbers, positions, 300.0)
