@@ -8,7 +8,7 @@ plain NumPy because the engine, not the integrator, sets the pace.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 
 from experiments.engines import Engine, make_engine
 from experiments.npz_files import open_npz
+
+WARMING_FRICTION = 10.0
+"""1/ps, at least, in the first half of the equilibration: a chain begins at rest in a minimum, with half the
+energy it will have, and what it lacks decays with the friction."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +154,11 @@ def run_chain(atoms: Atoms, settings: ChainSettings, chain: int, folder: Path) -
         x = atoms.get_positions()
         thermal = np.sqrt(masses * units.kB * settings.temperature)
         p = rng.normal(size=x.shape) * thermal[:, None]
+    warming = replace(settings, friction_per_ps=max(settings.friction_per_ps, WARMING_FRICTION))
     _, f = engine(x)
     while step < total:
-        x, p, energy, f = baoab(engine, masses, x, p, f, settings, rng)
+        current = warming if step < -(discard // 2) else settings
+        x, p, energy, f = baoab(engine, masses, x, p, f, current, rng)
         step += 1
         if step > 0 and step % settings.record_every == 0:
             records["positions"].append((x - masses @ x / masses.sum()).astype(np.float32))

@@ -13,9 +13,17 @@ from ase.io import write
 from experiments import reference, reference_chains
 from experiments.binary import InputError
 from experiments.engines import EngineError, label, make_engine, require_engine
-from experiments.reference import assemble, check_lengths, find_molecule, frame_counts, sections
+from experiments.reference import (
+    assemble,
+    check_lengths,
+    find_molecule,
+    frame_counts,
+    sections,
+    warn_of_temperature,
+)
 from experiments.reference_chains import ChainSettings, baoab, chain_path, check_chain, run_chain
 from potentials import make_system
+from potentials.units import KB
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +122,28 @@ def springs(monkeypatch):
         return lambda x: (10 * np.sum((x - start) ** 2), -20 * (x - start))
 
     monkeypatch.setattr(reference_chains, "make_engine", make)
+
+
+def test_a_picosecond_warms_a_molecule_from_its_minimum(springs, tmp_path):
+    """Springs have 3N k_B T in all, half of which a chain at rest in the minimum lacks."""
+    atoms = molecule("CH3CH2OH")
+    settings = ChainSettings(picoseconds=0.01, equilibration_ps=1.0)
+    totals = []
+    for chain in range(64):
+        with np.load(run_chain(atoms, settings, chain, tmp_path)) as file:
+            totals.append(float(file["energies"][-1] + file["kinetic"][-1]))
+    share = np.array(totals) / (3 * len(atoms) * KB * settings.temperature)
+    stderr = share.std(ddof=1) / np.sqrt(len(share))
+    assert stderr < 0.04  # at 1/ps all along 0.82
+    assert abs(share.mean() - 1) < 3 * stderr
+
+
+def test_chains_at_another_temperature_are_told(caplog):
+    with caplog.at_level("WARNING"):
+        warn_of_temperature(np.array([495.0, 1.0]), 500.0)
+        assert not caplog.text
+        warn_of_temperature(np.array([468.0, 7.0]), 500.0)
+    assert "the chains are at 468.0 ± 7.0 K, not 500 K; a longer --equilibration" in caplog.text
 
 
 SHORT = ChainSettings(picoseconds=0.2, equilibration_ps=0.0, checkpoint_ps=0.1)
