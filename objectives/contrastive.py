@@ -28,7 +28,8 @@ from samplers.mala import tune_step_size
 from samplers.simulation import advance
 
 _MARGIN = 2.0  # k_B T; the reference itself goes below its lowest frame now and then
-_PROBES = 256  # frames whose energies say how low the reference goes
+_PROBES = 256  # frames whose energies say how low the reference goes,
+_LOWEST = 16  # and of these, lowest by their labels or under the params at the start, those looked at
 
 
 class Negatives(NamedTuple):
@@ -50,10 +51,12 @@ class Negatives(NamedTuple):
 
 class ChainState(NamedTuple):
     """Attributes: levels, the sampler's state at each temperature, the coldest first; data
-    [F, N, 3], what chains restart from; key."""
+    [F, N, 3], what chains restart from; lowest, rows of it, among which the lowest energy is looked for;
+    key."""
 
     levels: tuple[Any, ...]
     data: Array
+    lowest: Array
     key: Array
 
 
@@ -168,7 +171,9 @@ def contrastive(
         key, *keys = jax.random.split(key, 1 + len(samplers))
         data = frames.positions if reference is None else jnp.asarray(reference, jnp.float32)
         levels = [burn(*level, params, data) for level in zip(samplers, keys, strict=True)]
-        return ChainState(tuple(levels), data, key)
+        rows = np.linspace(0, len(data) - 1, min(len(data), _PROBES)).astype(int)
+        known = frames.energies[rows] if reference is None else energies_of(potential, params, data[rows])
+        return ChainState(tuple(levels), data, jnp.asarray(rows)[jnp.argsort(known)[:_LOWEST]], key)
 
     def burn(sampler: Sampler, key: Array, params: Params, data: Array) -> Any:
         pick, start = jax.random.split(key)
@@ -203,8 +208,8 @@ def contrastive(
         positions, energies = (_take_level(leaf, source) for leaf in (positions, energies))
         accepted = getattr(run[0][0], "accepted", None)
         # Under the same params: an added constant must not matter.
-        rows = np.linspace(0, len(state.data) - 1, min(len(state.data), _PROBES)).astype(int)
-        floor = jnp.min(energies_of(potential, params, state.data[rows])) - _MARGIN * KB * temperatures[0]
+        lowest = jnp.min(energies_of(potential, params, state.data[state.lowest]))
+        floor = lowest - _MARGIN * KB * temperatures[0]
         fallen = energies[0] < floor
         negatives = Negatives(positions[0], alive[0], energies[0], fallen, accepted, full, frames)
         restart = ~alive | (jax.random.uniform(which, alive.shape) < restart_fraction)
