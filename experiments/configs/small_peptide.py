@@ -15,11 +15,12 @@ def get_config() -> ConfigDict:
     config = peptide.get_config()
     config.nequip.n_layers = 2
     config.nequip.n_features = 16
-    config.pre_training.n_updates = 3000
+    config.pre_training.n_updates = 9000
     config.training.batch_size = 4
     config.stable.n_replicas = 8
     config.stable.n_steps = 500
     config.stable.record_every = 25
+    config.post_training.n_updates = 80  # windows
     config.evaluation.n_chains = 8
     config.evaluation.n_steps = 10_000  # 5 ps
     config.evaluation.record_every = 20
