@@ -80,11 +80,7 @@ def main() -> None:
             potentials = [potential_of(folder, problem) for folder in folders[:-1] if found]
         params = load_params(workdir, problem)
     binary.log_provenance(config.evaluation.seed)
-    bar = tqdm(total=config.evaluation.n_steps, unit="step", unit_scale=True, desc=str(workdir))
-    metrics = evaluate_run(
-        config, problem, params, workdir, output=OUTPUT.value, progress=lambda w: _show(bar, w.step)
-    )
-    bar.close()
+    metrics = evaluate_run(config, problem, params, workdir, output=OUTPUT.value, bar=str(workdir))
     label = f"{config.objective} ({own_name})" if others else config.objective
     runs = [*others, load_run(workdir, label, OUTPUT.value)]
     if potentials:
@@ -158,9 +154,15 @@ def evaluate_run(
     workdir: Path,
     *,
     output: str = "eval",
-    progress: Any = None,
+    bar: str = "",
 ) -> Metrics:
     """Evaluates and writes `metrics.json` and `curves.npz`; returns the metrics.
+
+    Args:
+      config, problem, params: what is judged, and how.
+      workdir: of the run.
+      output: folder in it.
+      bar: what the progress bar on the terminal is called; empty: none.
 
     Raises:
       InputError: another process evaluates into the same folder; before any sampling.
@@ -170,14 +172,18 @@ def evaluate_run(
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
         binary.write_atomically(folder / SETTINGS, json.dumps(settings_of(config), indent=1) + "\n")
-        return _evaluate_run(config, problem, params, workdir, folder, progress)
+        return _evaluate_run(config, problem, params, workdir, folder, bar)
 
 
 def _evaluate_run(
-    config: ConfigDict, problem: Problem, params: Params, workdir: Path, folder: Path, progress: Any
+    config: ConfigDict, problem: Problem, params: Params, workdir: Path, folder: Path, bar: str
 ) -> Metrics:
     reference = reference_distributions(config, problem)
-    result = evaluate(config, problem, params, reference, progress)
+    steps = config.evaluation.n_steps
+    with tqdm(total=steps, unit="step", unit_scale=True, desc=bar, disable=not bar) as shown:
+        result = evaluate(
+            config, problem, params, reference, lambda w: shown.update(min(w.step, steps) - shown.n)
+        )
     metrics, curves = result.metrics, result.curves
     negatives = read_negatives(workdir / NEGATIVES)
     if negatives is not None:
@@ -248,10 +254,6 @@ def with_holes(
 def dataset_name(config: ConfigDict) -> str:
     """The known name, or the file's."""
     return config.dataset.name or Path(config.dataset.path).name
-
-
-def _show(bar: tqdm, step: int) -> None:
-    bar.update(min(step, bar.total) - bar.n)
 
 
 if __name__ == "__main__":

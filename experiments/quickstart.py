@@ -109,12 +109,7 @@ def run_stage(name: str, config: ConfigDict, problem: Problem, objective: Object
     if (workdir / "eval" / "metrics.json").exists():
         binary.LOG.info("%s: evaluated already", workdir)
         return
-    steps = config.evaluation.n_steps
-    with tqdm(total=steps, desc=f"{name}: sampling", unit="step", unit_scale=True) as bar:
-        params = load_params(workdir, problem)
-        evaluate_run(
-            config, problem, params, workdir, progress=lambda w: bar.update(min(w.step, steps) - bar.n)
-        )
+    evaluate_run(config, problem, load_params(workdir, problem), workdir, bar=f"{name}: sampling")
 
 
 def print_table(runs: list[Run]) -> None:

@@ -140,7 +140,8 @@ def run_cell(study: Study, name: str, n_frames: int, seed: int, root: Path, resu
     for output, judged in wanted.items():
         with binary.reading_input():
             check_evaluation(judged, problem, has_negatives=bool(config.init_from))
-        evaluate_run(judged, problem, load_params(workdir, problem), workdir, output=output)
+        params = load_params(workdir, problem)
+        evaluate_run(judged, problem, params, workdir, output=output, bar=f"{workdir.name}: sampling")
         metrics = json.loads((workdir / output / "metrics.json").read_text())
         record = {"config": portable(judged), "metrics": metrics}
         path = results / record_name(name, n_frames, seed, output)
