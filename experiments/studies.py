@@ -89,7 +89,14 @@ _STRUCTURE = {
     "stable.cross_fitted": True,
     "stable.n_replicas": 8,
     "stable.n_steps": 50,
-    "stable.record_every": 5,
+    "stable.record_every": 10,
+    "stable.qm_weight": 300.0,
+    "stable.plateau_patience": 1000,
+    "training.batch_size": 8,
+    "post_training.optimiser": "adam",
+    "post_training.n_updates": 120,
+    "post_training.initial": 1e-4,
+    "post_training.final": 1e-4,
 }
 # A box's energy spreads by 24 k_B T: the means over frames and over chains want more than a frame each.
 _CRMSE_WATER = {
