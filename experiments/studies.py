@@ -98,10 +98,12 @@ _STRUCTURE = {
     "post_training.initial": 1e-4,
     "post_training.final": 1e-4,
 }
-# A box's energy spreads by 24 k_B T: the means over frames and over chains want more than a frame each.
+# A box's energy spreads by 24 k_B T: the means over frames and over chains want more than a frame each. What
+# lifts the potential under the chains heats them, faster than a friction of 1/ps cools.
 _CRMSE_WATER = {
     "objective": "crmse",
-    "crmse.weight": 0.001,
+    "crmse.weight": 0.0005,
+    "baoab.friction": 20.0,
     "contrastive.sampler": "baoab",
     "contrastive.n_chains": 8,
     "contrastive.n_steps": 10,
@@ -113,8 +115,8 @@ _CRMSE_WATER = {
     "training.checkpoint_every": 10,
     "post_training.optimiser": "adam",
     "post_training.n_updates": 300,
-    "post_training.initial": 2e-4,
-    "post_training.final": 2e-5,
+    "post_training.initial": 1e-4,
+    "post_training.final": 1e-5,
     "post_training.warmup": 10,
 }
 _HOTTER = {"evaluation.temperature": 700.0, "evaluation.n_steps": 100_000}
