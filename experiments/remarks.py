@@ -10,6 +10,8 @@ from experiments.validation import FORCE_ERROR
 
 LATE_RISE = 1.25
 """Of the validation force MAE over its lowest in a post-training, at whose end more is worth a word."""
+OFF_TEMPERATURE = 0.1
+"""Share by which the negatives' kinetic temperature may be off before that is worth one."""
 
 
 def progress_line(row: Mapping[str, float], n_updates: int) -> str:
@@ -23,11 +25,13 @@ def progress_line(row: Mapping[str, float], n_updates: int) -> str:
         f"{seconds:.3g} s each, {left} left",
     ]
     if (share := row.get("chain_fallen_fraction")) is not None:
-        parts.insert(3, f"{100 * share:.2g} % of chains in holes")
+        parts.insert(-1, f"{100 * share:.2g} % of chains in holes")
+    if (temperature := row.get("chain_temperature_k")) is not None:
+        parts.insert(-1, f"chains at {temperature:.3g} K")
     return "  ".join(parts)
 
 
-def closing_remarks(row: Mapping[str, float], lowest: float, log_every: int) -> list[str]:
+def closing_remarks(row: Mapping[str, float], lowest: float, log_every: int, temperature: float) -> list[str]:
     """What a user should know of the last row of a training log.
 
     Args:
@@ -35,6 +39,7 @@ def closing_remarks(row: Mapping[str, float], lowest: float, log_every: int) -> 
       lowest: validation force MAE of a post-training, before it and in all of its rows, meV/Å; infinity where
         there is nothing to compare with.
       log_every: updates a row.
+      temperature: at which the chains of negatives ought to be, K.
     """
     remarks = []
     if (last := row.get(FORCE_ERROR, 0.0)) > LATE_RISE * lowest:
@@ -48,5 +53,12 @@ def closing_remarks(row: Mapping[str, float], lowest: float, log_every: int) -> 
             f"{100 * share:.2g} % of the chains lay in holes during the last {log_every} updates, the lowest "
             f"at {row['chain_energy_min_ev']:.3g} eV from the training mean: some are not filled yet; post-"
             "train again, with this run as init_from, and compare the reports"
+        )
+    hot = row.get("chain_temperature_k", temperature)
+    if abs(hot - temperature) > OFF_TEMPERATURE * temperature:
+        remarks.append(
+            f"the chains of negatives were at {hot:.4g} K during the last {log_every} updates, not at "
+            f"{temperature:g} K: the potential changes under them faster than friction takes the heat away; "
+            "expected more of it (baoab.friction), a lower rate or a smaller weight"
         )
     return remarks

@@ -251,7 +251,7 @@ def _train(
             *(workdir, int(state.step), limit, 100 * rise),
         )
     lowest = min([before, *log.column(FORCE_ERROR)]) if config.init_from else math.inf
-    for remark in closing_remarks(row, lowest, settings.log_every):
+    for remark in closing_remarks(row, lowest, settings.log_every, problem.system.temperature):
         binary.LOG.warning("%s: %s", workdir, remark)
     return state
 

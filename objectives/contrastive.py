@@ -21,7 +21,7 @@ from objectives.base import FULL_LIST, Batch, Metrics, Objective
 from potentials.base import Params, Potential
 from potentials.base import energies as energies_of
 from potentials.units import KB
-from samplers.base import Sampler, centre, draw, where_replica
+from samplers.base import Sampler, centre, draw, kinetic_temperature, where_replica
 from samplers.exchange import exchange
 from samplers.full_lists import any_full
 from samplers.mala import tune_step_size
@@ -38,7 +38,8 @@ class Negatives(NamedTuple):
     energies [R] in eV, under the params that drew them; fallen [R], True where such an energy is more
     than 2 k_B T below those of the reference frames; accepted [R], 1 or 0 for the last Metropolis test, None
     for samplers without one; full, whether a neighbour list lacked room, at whatever temperature, None where
-    there is no list; reference [B, N, 3], frames of p_ref for the first mean, None: the batch's."""
+    there is no list; reference [B, N, 3], frames of p_ref for the first mean, None: the batch's; kinetic
+    temperatures [R], K, for samplers with momenta."""
 
     positions: Array
     alive: Array
@@ -47,6 +48,7 @@ class Negatives(NamedTuple):
     accepted: Array | None = None
     full: Array | None = None
     reference: Array | None = None
+    kinetic: Array | None = None
 
 
 class ChainState(NamedTuple):
@@ -106,6 +108,9 @@ def contrastive_loss(
     }
     if negatives.accepted is not None:
         metrics["acceptance"] = jnp.mean(negatives.accepted)
+    if negatives.kinetic is not None:
+        hot = jnp.sum(negatives.kinetic, where=alive) / jnp.maximum(n_alive, 1)
+        metrics["chain_temperature_k"] = hot
     if negatives.full is not None:
         metrics[FULL_LIST] = negatives.full.astype(jnp.float32)
     return (gap + fallen_weight * holes) / (KB * temperature), metrics
@@ -206,12 +211,15 @@ def contrastive(
         source = exchange(swap, jnp.where(alive, energies, jnp.nan), temperatures)
         moved = source != jnp.arange(len(samplers))[:, None]
         positions, energies = (_take_level(leaf, source) for leaf in (positions, energies))
-        accepted = getattr(run[0][0], "accepted", None)
+        coldest = run[0][0]
+        accepted = getattr(coldest, "accepted", None)
+        free = 3 * positions.shape[-2]
+        kinetic = kinetic_temperature(coldest, free) if hasattr(coldest, "momentum") else None
         # Under the same params: an added constant must not matter.
         lowest = jnp.min(energies_of(potential, params, state.data[state.lowest]))
         floor = lowest - _MARGIN * KB * temperatures[0]
         fallen = energies[0] < floor
-        negatives = Negatives(positions[0], alive[0], energies[0], fallen, accepted, full, frames)
+        negatives = Negatives(positions[0], alive[0], energies[0], fallen, accepted, full, frames, kinetic)
         restart = ~alive | (jax.random.uniform(which, alive.shape) < restart_fraction)
         drawn = draw(pick, state.data, restart.size).reshape(positions.shape)
         positions = jnp.where(restart[..., None, None], drawn, positions)

@@ -22,17 +22,25 @@ def test_a_line_of_progress():
 
 
 def test_a_quiet_end_has_no_remarks():
-    assert closing_remarks(ROW | {"chain_fallen_fraction": 0.0}, 19.0, 100) == []
-    assert closing_remarks(ROW, math.inf, 100) == [] == closing_remarks({}, math.inf, 100)
+    assert closing_remarks(ROW | {"chain_fallen_fraction": 0.0}, 19.0, 100, 300.0) == []
+    assert closing_remarks(ROW, math.inf, 100, 300.0) == [] == closing_remarks({}, math.inf, 100, 300.0)
 
 
 def test_holes_and_a_late_rise_are_told():
-    (rise,) = closing_remarks(ROW, 15.0, 100)
+    (rise,) = closing_remarks(ROW, 15.0, 100, 300.0)
     assert "ended at 20 meV/Å and was 15 meV/Å" in rise
-    (holes,) = closing_remarks(ROW | FALLEN, 19.0, 100)
+    (holes,) = closing_remarks(ROW | FALLEN, 19.0, 100, 300.0)
     assert holes.startswith(
         "0.25 % of the chains lay in holes during the last 100 updates, the lowest at -1.25 eV"
     )
+
+
+def test_chains_at_another_temperature_are_told():
+    assert "  chains at 412 K  0.5 s" in progress_line(ROW | {"chain_temperature_k": 412.3}, 1300)
+    assert closing_remarks(ROW | {"chain_temperature_k": 325.0}, math.inf, 100, 300.0) == []
+    for wrong in (340.0, 250.0):
+        (remark,) = closing_remarks(ROW | {"chain_temperature_k": wrong}, math.inf, 100, 300.0)
+        assert remark.startswith(f"the chains of negatives were at {wrong:g} K during the last 100 updates")
 
 
 def test_a_row_has_means_and_of_minima_the_lowest():

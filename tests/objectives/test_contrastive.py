@@ -11,7 +11,7 @@ import pytest
 from jax import Array
 
 from objectives import Negatives, contrastive_loss
-from samplers import ula
+from samplers import baoab, ula
 from tests.objectives.pair_well import (
     BETA,
     OTHER,
@@ -75,6 +75,24 @@ def test_value_and_metrics_by_hand():
         },
         rel=1e-4,
     )
+
+
+def test_the_temperature_of_the_chains():
+    objective = build(baoab, n_chains=256, n_steps=1, timestep=0.1)
+    params = params_of(OTHER | {"wall": 0.0})
+    state = objective.init(KEY, params, FRAMES)
+    for factor in (1.0, 2.0):
+        hot = with_chains(state, momentum=factor * state.levels[0].momentum)
+        negatives, _ = objective.sample(params, hot)
+        expected = factor**2 * TEMPERATURE
+        _, metrics = contrastive_loss(POTENTIAL, TEMPERATURE, params, FRAMES.positions, negatives)
+        stderr = expected * np.sqrt(2 / 6 / 256)  # of six degrees of freedom
+        assert abs(float(metrics["chain_temperature_k"]) - expected) < 4 * stderr
+        alive = jnp.arange(256) < 128
+        _, metrics = contrastive_loss(
+            POTENTIAL, TEMPERATURE, params, FRAMES.positions, negatives._replace(alive=alive)
+        )
+        assert float(metrics["chain_temperature_k"]) == pytest.approx(float(negatives.kinetic[:128].mean()))
 
 
 def test_fallen_chains_count_more():
