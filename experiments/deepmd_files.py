@@ -24,7 +24,9 @@ def is_deepmd(path: Path) -> bool:
 
 def _systems(path: Path) -> list[Path]:
     """The folder, if it holds frames itself, or those in it that do."""
-    return [file.parent for file in (path / "type.raw", *sorted(path.glob("*/type.raw"))) if file.is_file()]
+    if (path / "type.raw").is_file():
+        return [path]
+    return [file.parent for file in sorted(path.glob("*/type.raw")) if file.is_file()]
 
 
 def read_deepmd(path: Path, *, ignore_cell: bool = False) -> tuple[Frames, str, str]:

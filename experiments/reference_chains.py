@@ -19,8 +19,8 @@ from experiments.engines import Engine, make_engine
 from experiments.npz_files import open_npz
 
 WARMING_FRICTION = 10.0
-"""1/ps, at least, in the first half of the equilibration: a chain begins at rest in a minimum, with half the
-energy it will have, and what it lacks decays with the friction."""
+"""1/ps, at least, in the first half of the equilibration: from a minimum a chain begins with kinetic energy
+alone, half of what it will have in all, and what it lacks decays with the friction."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def check_chain(path: Path, atoms: Atoms, settings: ChainSettings) -> None:
 
 def _identity(atoms: Atoms, settings: ChainSettings) -> dict[str, NDArray]:
     fields = {f"settings_{name}": np.array(value) for name, value in asdict(settings).items()}
-    return {"numbers": atoms.numbers, **fields}
+    return {"numbers": atoms.numbers, **fields, "settings_warming_friction": np.array(WARMING_FRICTION)}
 
 
 def run_chain(atoms: Atoms, settings: ChainSettings, chain: int, folder: Path) -> Path:

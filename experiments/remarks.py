@@ -56,9 +56,15 @@ def closing_remarks(row: Mapping[str, float], lowest: float, log_every: int, tem
         )
     hot = row.get("chain_temperature_k", temperature)
     if abs(hot - temperature) > OFF_TEMPERATURE * temperature:
+        cause = (
+            "the potential may change under them faster than friction takes the heat away, or the step is "
+            "too long; expected a lower rate, a smaller weight, a shorter baoab.timestep, or more "
+            "baoab.friction, which is that of judging chains too"
+            if hot > temperature
+            else "the step may be too long for the stiffest bonds; expected a shorter baoab.timestep"
+        )
         remarks.append(
             f"the chains of negatives were at {hot:.4g} K during the last {log_every} updates, not at "
-            f"{temperature:g} K: the potential changes under them faster than friction takes the heat away; "
-            "expected more of it (baoab.friction), a lower rate or a smaller weight"
+            f"{temperature:g} K: {cause}"
         )
     return remarks

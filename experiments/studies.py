@@ -103,6 +103,7 @@ _STRUCTURE = {
 _CRMSE_WATER = {
     "objective": "crmse",
     "crmse.weight": 0.0005,
+    "contrastive.fallen_weight": 0.0,  # its margin of 2 k_B T is nothing beside that spread
     "baoab.friction": 20.0,
     "contrastive.sampler": "baoab",
     "contrastive.n_chains": 8,

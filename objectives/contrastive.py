@@ -28,8 +28,7 @@ from samplers.mala import tune_step_size
 from samplers.simulation import advance
 
 _MARGIN = 2.0  # k_B T; the reference itself goes below its lowest frame now and then
-_PROBES = 256  # frames whose energies say how low the reference goes,
-_LOWEST = 16  # and of these, lowest by their labels or under the params at the start, those looked at
+_PROBES = 256  # frames whose energies say how low the reference goes; fewer where chains make few steps
 
 
 class Negatives(NamedTuple):
@@ -53,12 +52,10 @@ class Negatives(NamedTuple):
 
 class ChainState(NamedTuple):
     """Attributes: levels, the sampler's state at each temperature, the coldest first; data
-    [F, N, 3], what chains restart from; lowest, rows of it, among which the lowest energy is looked for;
-    key."""
+    [F, N, 3], what chains restart from; key."""
 
     levels: tuple[Any, ...]
     data: Array
-    lowest: Array
     key: Array
 
 
@@ -109,8 +106,11 @@ def contrastive_loss(
     if negatives.accepted is not None:
         metrics["acceptance"] = jnp.mean(negatives.accepted)
     if negatives.kinetic is not None:
-        hot = jnp.sum(negatives.kinetic, where=alive) / jnp.maximum(n_alive, 1)
-        metrics["chain_temperature_k"] = hot
+        # From the median, for a chain that has just fallen is as hot as its hole is deep; that of χ² with 3N
+        # degrees of freedom lies below its mean (Wilson and Hilferty).
+        median = jnp.nanmedian(jnp.where(alive, negatives.kinetic, jnp.nan))
+        below = (1 - 2 / (9 * positions.shape[-1] * positions.shape[-2])) ** 3
+        metrics["chain_temperature_k"] = median / below
     if negatives.full is not None:
         metrics[FULL_LIST] = negatives.full.astype(jnp.float32)
     return (gap + fallen_weight * holes) / (KB * temperature), metrics
@@ -176,9 +176,7 @@ def contrastive(
         key, *keys = jax.random.split(key, 1 + len(samplers))
         data = frames.positions if reference is None else jnp.asarray(reference, jnp.float32)
         levels = [burn(*level, params, data) for level in zip(samplers, keys, strict=True)]
-        rows = np.linspace(0, len(data) - 1, min(len(data), _PROBES)).astype(int)
-        known = frames.energies[rows] if reference is None else energies_of(potential, params, data[rows])
-        return ChainState(tuple(levels), data, jnp.asarray(rows)[jnp.argsort(known)[:_LOWEST]], key)
+        return ChainState(tuple(levels), data, key)
 
     def burn(sampler: Sampler, key: Array, params: Params, data: Array) -> Any:
         pick, start = jax.random.split(key)
@@ -216,8 +214,9 @@ def contrastive(
         free = 3 * positions.shape[-2]
         kinetic = kinetic_temperature(coldest, free) if hasattr(coldest, "momentum") else None
         # Under the same params: an added constant must not matter.
-        lowest = jnp.min(energies_of(potential, params, state.data[state.lowest]))
-        floor = lowest - _MARGIN * KB * temperatures[0]
+        probes = min(len(state.data), _PROBES, max(n_chains * n_steps // 2, 32))
+        rows = np.linspace(0, len(state.data) - 1, probes).astype(int)
+        floor = jnp.min(energies_of(potential, params, state.data[rows])) - _MARGIN * KB * temperatures[0]
         fallen = energies[0] < floor
         negatives = Negatives(positions[0], alive[0], energies[0], fallen, accepted, full, frames, kinetic)
         restart = ~alive | (jax.random.uniform(which, alive.shape) < restart_fraction)

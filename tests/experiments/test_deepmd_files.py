@@ -73,6 +73,8 @@ def test_a_folder_of_systems(folder, tmp_path_factory):
     np.testing.assert_array_equal(both.positions, np.concatenate([one.positions] * 2))
     np.testing.assert_array_equal(both.energies, [*one.energies, *one.energies[:3], 1, 2, 3])
     np.testing.assert_array_equal(both.indices, np.arange(12))
+    shutil.copytree(folder, parent / "a" / "held_out")  # a system is no folder of systems
+    assert len(read_frames(parent / "a").energies) == 6 and len(read_frames(parent).energies) == 12
     (parent / "b" / "nopbc").touch()
     with pytest.raises(ValueError, match="some of its systems are marked 'nopbc'"):
         read_frames(parent)

@@ -125,7 +125,7 @@ def springs(monkeypatch):
 
 
 def test_a_picosecond_warms_a_molecule_from_its_minimum(springs, tmp_path):
-    """Springs have 3N k_B T in all, half of which a chain at rest in the minimum lacks."""
+    """Springs have 3N k_B T in all, half of which a chain that begins in the minimum lacks."""
     atoms = molecule("CH3CH2OH")
     settings = ChainSettings(picoseconds=0.01, equilibration_ps=1.0)
     totals = []
@@ -140,10 +140,14 @@ def test_a_picosecond_warms_a_molecule_from_its_minimum(springs, tmp_path):
 
 def test_chains_at_another_temperature_are_told(caplog):
     with caplog.at_level("WARNING"):
-        warn_of_temperature(np.array([495.0, 1.0]), 500.0)
+        warn_of_temperature(np.array([495.0, 1.0]), 500.0, 0.5)
+        warn_of_temperature(np.array([470.0, 1.0]), 500.0, 1.0)
         assert not caplog.text
-        warn_of_temperature(np.array([468.0, 7.0]), 500.0)
-    assert "the chains are at 468.0 ± 7.0 K, not 500 K; a longer --equilibration" in caplog.text
+        warn_of_temperature(np.array([468.0, 7.0]), 500.0, 0.5)
+        assert "the chains are at 468.0 ± 7.0 K, not 500 K; a longer --equilibration" in caplog.text
+        caplog.clear()
+        warn_of_temperature(np.array([505.0, 1.0]), 500.0, 0.5)
+        assert "505.0 ± 1.0 K" in caplog.text
 
 
 SHORT = ChainSettings(picoseconds=0.2, equilibration_ps=0.0, checkpoint_ps=0.1)

@@ -38,9 +38,13 @@ def test_holes_and_a_late_rise_are_told():
 def test_chains_at_another_temperature_are_told():
     assert "  chains at 412 K  0.5 s" in progress_line(ROW | {"chain_temperature_k": 412.3}, 1300)
     assert closing_remarks(ROW | {"chain_temperature_k": 325.0}, math.inf, 100, 300.0) == []
-    for wrong in (340.0, 250.0):
+    for wrong, cause in (
+        (340.0, "faster than friction takes the heat"),
+        (250.0, "K: the step may be too long"),
+    ):
         (remark,) = closing_remarks(ROW | {"chain_temperature_k": wrong}, math.inf, 100, 300.0)
         assert remark.startswith(f"the chains of negatives were at {wrong:g} K during the last 100 updates")
+        assert cause in remark
 
 
 def test_a_row_has_means_and_of_minima_the_lowest():

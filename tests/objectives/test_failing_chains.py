@@ -11,8 +11,6 @@ import pytest
 from jax import Array
 
 from objectives import contrastive, contrastive_loss
-from objectives.base import Batch
-from potentials.base import energies as energies_of
 from potentials.units import KB
 from samplers import baoab, ula
 from tests.objectives.pair_well import OTHER, TEMPERATURE, params_of
@@ -52,22 +50,6 @@ def test_chains_far_below_every_frame_have_fallen():
     negatives, _ = objective.sample(params, with_chains(state, position=position))
     np.testing.assert_array_equal(negatives.fallen, np.asarray(negatives.energies) < floor)
     assert negatives.fallen[0] and not negatives.fallen[4] and negatives.fallen[5:].all()
-
-
-def test_the_frames_that_say_how_low_the_reference_goes():
-    """The lowest of 64 by their labels; where the reference has none, by their energies."""
-    params = params_of(OTHER | {"wall": 0.0})
-    positions = jax.vmap(_apart)(jnp.linspace(1.8, 3.0, 64))
-    energies = energies_of(POTENTIAL, params, positions)
-    labels = jax.random.permutation(KEY, 64).astype(jnp.float32)
-    frames = Batch(positions, labels, jnp.zeros_like(positions))
-    state = build(ula, step_size=1e-4).init(KEY, params, frames)
-    np.testing.assert_array_equal(labels[state.lowest], np.arange(16))
-    sampler = ula(POTENTIAL, SYSTEM, step_size=1e-4, temperature=TEMPERATURE)
-    settings = {"reference": positions, "n_reference": 8}
-    unlabelled = contrastive(POTENTIAL, [sampler], SYSTEM.masses, (TEMPERATURE,), **settings)
-    state = unlabelled.init(KEY, params, FRAMES)
-    np.testing.assert_array_equal(state.lowest, np.argsort(energies)[:16])
 
 
 @pytest.mark.parametrize("builder", [ula, baoab])
