@@ -108,8 +108,9 @@ def _local_mean_bond_length(system: System, atoms: NDArray[np.int64]) -> Observa
 
 
 def _local_radial_distributions(system: System, atoms: NDArray[np.int64]) -> Observable:
-    owner, grid, kinds = _owners(system, atoms), pair_grid(system), []
-    for pairs in _pairs_to_observe(system):
+    pairs_of_kinds, owner, kinds = _pairs_to_observe(system), _owners(system, atoms), []
+    grid = pair_grid(system)
+    for pairs in pairs_of_kinds:
         first, second = owner[pairs].T
         of_each = [pairs[(first == one) | (second == one)] for one in range(len(atoms))]
         if len({len(own) for own in of_each}) > 1 or (first == second).any():

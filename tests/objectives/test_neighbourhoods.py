@@ -75,6 +75,8 @@ def test_radial_distributions_of_one_molecule_alone():
     system, _ = waters(1, 12.0)
     with pytest.raises(ValueError, match="expected molecules as neighbourhoods, more than one"):
         make_observables({"radial_distributions": 1.0}, system, one_molecule_each(system))
+    with pytest.raises(ValueError, match="of periodic boxes; the system has no cell"):
+        make_observables({"radial_distributions": 1.0}, system._replace(cell=None), one_molecule_each(system))
 
 
 def test_neighbourhoods_of_one_size_only():
