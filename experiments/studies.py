@@ -94,7 +94,7 @@ _STRUCTURE = {
     "stable.plateau_patience": 1000,
     "training.batch_size": 8,
     "post_training.optimiser": "adam",
-    "post_training.n_updates": 120,
+    "post_training.n_updates": 60,
     "post_training.initial": 1e-4,
     "post_training.final": 1e-4,
 }
