@@ -10,7 +10,7 @@ from jraph import GraphsTuple
 
 from potentials import POTENTIALS, from_energy
 from tests.experiments.small_problem import assert_same
-from tests.experiments.test_train import run, small
+from tests.experiments.small_run import run, small
 
 
 def mlp(system, n_hidden=16):
