@@ -60,7 +60,8 @@ MEANINGS = {
     "within two standard errors of their difference",
     "hr_mae": "mean absolute deviation of the distribution of interatomic distances h(r) from the "
     "reference's",
-    "rdf_mae_*": "mean absolute deviation of g(r) from the reference's",
+    "rdf_mae_*": "mean absolute deviation of g(r), of each chain for as long as it lived, from the "
+    "reference's",
     "diffusivity_*": "of the molecules, from their mean squared displacement; not corrected for the box's "
     "size",
     "n_negatives": "negative samples that training recorded",

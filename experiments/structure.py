@@ -32,9 +32,10 @@ def structure(
     """The molecules' diffusion and, at the temperature of the data set, g(r) of the chains beside that of all
     of its frames.
 
-    `rdf_mae_<pair>` is the mean of |g − g_ref| over the bins, its error jackknifed over chains;
-    `rdf_stable_time_ps_*` says how long the liquid kept its structure. The diffusivity is that of the
-    dynamics as run: Langevin friction slows it.
+    `rdf_mae_<pair>` is the mean of |g − g_ref| over the bins, its error jackknifed over chains; one that
+    failed counts with what it sampled until then. `rdf_stable_time_ps_*` says how long the liquid kept its
+    structure. The diffusivity is that of the dynamics as run, Langevin friction slows it, and of chains
+    that lived to the end.
     """
     system = problem.system
     keep, chains = compared_chains(config, trajectory)
@@ -46,11 +47,11 @@ def structure(
     grid = pair_grid(system)
     blocks = list(as_blocks(all_frames(config).positions, REFERENCE_BLOCKS))
     metrics |= _stable_times(config, system, trajectory, blocks, grid)
-    if chains.sum() < 2:
+    lives = sampled_frames(trajectory, config.evaluation.discard)
+    if len(lives) < 2:
         return metrics, {}
     names = pair_names(system)
-    sampled = trajectory.positions[chains][:, keep]
-    model = radial_distributions(system, names, list(sampled[:, :: -(-sampled.shape[1] // FRAMES)]), grid)
+    model = radial_distributions(system, names, lives, grid)
     reference = radial_distributions(system, names, blocks, grid)
     curves: dict[str, NDArray] = {"rdf_names": np.array(list(names))}
     for index, name in enumerate(names):
@@ -62,6 +63,14 @@ def structure(
         curves[f"rdf_{index}_reference"], curves[f"rdf_{index}_reference_stderr"] = expected, error
         curves[f"rdf_{index}_model"], curves[f"rdf_{index}_model_stderr"] = found, spread
     return metrics, curves
+
+
+def sampled_frames(trajectory: Trajectory, discard: float) -> list[NDArray[np.float32]]:
+    """Of each chain that lived for a frame, up to `FRAMES` frames [T, N, 3] (Å), evenly spaced over its life,
+    of which the share `discard` is left out at its start."""
+    lives = [chain[alive] for chain, alive in zip(trajectory.positions, trajectory.alive, strict=True)]
+    kept = [life[int(discard * len(life)) :] for life in lives if len(life)]
+    return [life[:: -(-len(life) // FRAMES)] for life in kept]
 
 
 def radial_distributions(

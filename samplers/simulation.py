@@ -194,9 +194,13 @@ def simulate(
         every=record_every,
         mesh=mesh,
     )
+    recorded: Any = None
     for index in range(-(-n_steps // per_window)):
         begun = progress
-        while True:
+        ended = recorded is not None and not np.asarray(begun.alive).any()
+        if ended:  # all stay where they are
+            recorded = jax.tree.map(lambda x: jnp.repeat(x[-1:], window_frames, axis=0), recorded)
+        while not ended:
             progress, recorded = run(params, begun)
             # A replica that had met the criterion is lost already.
             stopped = np.asarray(begun.alive & begun.intact & ~progress.alive)

@@ -8,6 +8,7 @@ from experiments.structure import (
     _diffusion,
     _stable_times,
     radial_distributions,
+    sampled_frames,
     structure_breaks,
 )
 from objectives.observables import uniform_grid
@@ -139,3 +140,14 @@ def test_stable_times_are_of_the_windows_as_they_are_and_of_dead_chains():
     dead = liquid_run(positions, alive)
     assert dead["rdf_unstable_chains"] == 3
     assert dead["rdf_stable_time_ps_median"] == pytest.approx(5 * 0.8)
+
+
+def test_a_chain_counts_for_as_long_as_it_lived():
+    positions = np.arange(4 * 500, dtype=np.float32).reshape(4, 500, 1, 1) * np.ones((15, 3), np.float32)
+    alive = np.ones((4, 500), bool)
+    alive[1, 10:], alive[2, 1:], alive[3] = False, False, False
+    energies = np.zeros((4, 500), np.float32)
+    whole, short, one = sampled_frames(Trajectory(positions, energies, energies, alive, np.zeros(4)), 0.2)
+    assert (whole[:, 0, 0] == np.arange(100, 500, 2)).all()
+    assert (short[:, 0, 0] == 500 + np.arange(2, 10)).all()
+    assert (one[:, 0, 0] == 1000).all() and len(one) == 1

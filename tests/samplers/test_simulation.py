@@ -217,6 +217,29 @@ def test_advance_freezes_at_the_last_finite_state():
     )
 
 
+def test_windows_of_the_dead_are_what_they_are_beside_the_living():
+    potential = from_energy(broken_force)
+    sampler = baoab(potential, PAIR)
+
+    def go(distances):
+        made = []
+        state = pair_state(sampler, distances)
+        settings = {"n_steps": 36, "record_every": 3, "window_frames": 4}
+        observed = {"observe": lambda params, state: state.position[:, 1, 0]}
+        for window, end, _ in simulate(sampler, potential, PAIR, {}, state, **settings, **observed):
+            made.append((window, np.asarray(end.position)))
+        return made
+
+    dead, beside = go([3.5, 3.6]), go([3.5, 3.6, 1.5])
+    assert len(dead) == len(beside) == 3
+    for (window, positions), (other, others) in zip(dead, beside, strict=True):
+        assert not window.alive.any() and other.alive[:, 2].all() and window.step == other.step
+        np.testing.assert_array_equal(window.intact_steps, other.intact_steps[:2])
+        np.testing.assert_array_equal(positions, others[:2])
+        for name in ("positions", "energies", "kinetic_temperatures", "observed"):
+            np.testing.assert_array_equal(getattr(window, name), getattr(other, name)[:, :2])
+
+
 @pytest.mark.parametrize("builder", [baoab, mala])
 def test_a_non_finite_energy_is_death_too(builder):
     # log of a negative number is NaN, its slope is not: positions alone would look healthy.
