@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from experiments.comparison import Metrics, compared_chains
 from experiments.distributions import as_blocks, over_chains
@@ -16,7 +16,7 @@ from experiments.reference_statistics import REFERENCE_BLOCKS, evaluation_temper
 from objectives.dynamics import diffusivity
 from objectives.observables import Grid
 from objectives.pair_correlation import WIDTH, pair_grid, pair_names, radial_distribution, window_deviations
-from objectives.statistics import jackknife
+from objectives.statistics import Estimate, jackknife
 from objectives.survival import first_times, median_and_stderr, median_interval, restricted_mean
 from potentials.system import System
 from samplers import Trajectory
@@ -33,9 +33,9 @@ def structure(
     of its frames.
 
     `rdf_mae_<pair>` is the mean of |g − g_ref| over the bins, its error jackknifed over chains; one that
-    failed counts with what it sampled until then. `rdf_stable_time_ps_*` says how long the liquid kept its
-    structure. The diffusivity is that of the dynamics as run, Langevin friction slows it, and of chains
-    that lived to the end.
+    failed counts with what it sampled until then, chains by their numbers of frames.
+    `rdf_stable_time_ps_*` says how long the liquid kept its structure. The diffusivity is that of the
+    dynamics as run, Langevin friction slows it, and of chains that lived to the end.
     """
     system = problem.system
     keep, chains = compared_chains(config, trajectory)
@@ -51,13 +51,16 @@ def structure(
     if len(lives) < 2:
         return metrics, {}
     names = pair_names(system)
-    model = radial_distributions(system, names, lives, grid)
+    model, lengths = radial_distributions(system, names, lives, grid), [len(life) for life in lives]
     reference = radial_distributions(system, names, blocks, grid)
     curves: dict[str, NDArray] = {"rdf_names": np.array(list(names))}
     for index, name in enumerate(names):
         expected, error = over_chains(reference[:, index])
-        found, spread = over_chains(model[:, index])
-        mae = jackknife(lambda g, ref=expected: float(np.abs(g.mean(axis=0) - ref).mean()), model[:, index])
+        found, spread = over_lives(model[:, index], lengths)
+        mae = jackknife(
+            lambda rows, ref=expected: float(np.abs(over_lives(rows[:, 1:], rows[:, 0]).value - ref).mean()),
+            np.column_stack([lengths, model[:, index]]),
+        )
         metrics[f"rdf_mae_{name}"], metrics[f"rdf_mae_{name}_stderr"] = mae.value, mae.stderr
         curves[f"rdf_{index}_centers"] = np.asarray(grid.centers, np.float64)
         curves[f"rdf_{index}_reference"], curves[f"rdf_{index}_reference_stderr"] = expected, error
@@ -71,6 +74,17 @@ def sampled_frames(trajectory: Trajectory, discard: float) -> list[NDArray[np.fl
     lives = [chain[alive] for chain, alive in zip(trajectory.positions, trajectory.alive, strict=True)]
     kept = [life[int(discard * len(life)) :] for life in lives if len(life)]
     return [life[:: -(-len(life) // FRAMES)] for life in kept]
+
+
+def over_lives(per_chain: ArrayLike, lengths: ArrayLike) -> Estimate:
+    """Mean over chains of unequal lengths, each by its number of frames, and its standard error, that of
+    `over_chains` where they are equal (the delete-m_j jackknife of a mean: Busing, Meijer and van der Leeden,
+    Statistics and Computing 9, 3, 1999, eq. 8): [C, ...], [C] -> two arrays [...]."""
+    values, weights = np.asarray(per_chain, np.float64), np.asarray(lengths, np.float64)
+    mean = np.average(values, axis=0, weights=weights)
+    squares = np.square(values - mean)
+    shares = weights / np.maximum(weights.sum() - weights, np.finfo(float).tiny)
+    return Estimate(mean, np.sqrt(np.tensordot(shares, squares, axes=1) / len(values)))
 
 
 def radial_distributions(

@@ -99,8 +99,9 @@ def verdict(run: Run) -> Verdict:
 
     Reads `spurious_fraction` (and its `_stderr`), `failed_fraction`, `broken_fraction`, `energy_minimum_ev`,
     `spurious_threshold_ev`, `n_chains` and `chain_length_ps`, or `chain_length_steps` where that is absent;
-    what `thermal` reads; and, of negatives, `negatives_in_holes`. Where no chain of n fell, the 95 % upper
-    bound on a chain's probability of falling is 1 − 0.05^(1/n) (zero successes, binomial).
+    of a box `rdf_unstable_chains` and `rdf_stable_time_ps_median`; what `thermal` reads; and, of negatives,
+    `negatives_in_holes`. Where no chain of n fell, the 95 % upper bound on a chain's probability of falling
+    is 1 − 0.05^(1/n) (zero successes, binomial).
     """
     fraction = metric(run, "spurious_fraction")
     if fraction is None:
@@ -116,7 +117,8 @@ def verdict(run: Run) -> Verdict:
         energy += f", threshold {_energy(threshold)}" if threshold is not None else ""
     broken = metric(run, "broken_fraction")
     whole = "" if broken is None else " and no broken bond"
-    if not failed and not broken and ((fraction == 0 and not fell) or thermal(run)):
+    unstructured = metric(run, "rdf_unstable_chains")
+    if not failed and not broken and not unstructured and ((fraction == 0 and not fell) or thermal(run)):
         parts = [f"no spurious frame{whole} in {extent}", *([energy] if energy else [])]
         if fell:
             parts[0] = (
@@ -142,6 +144,10 @@ def verdict(run: Run) -> Verdict:
         parts.append(f"{100 * failed:.3g} % of chains failed (non-finite)")
     if broken:
         parts.append(f"{100 * broken:.3g} % of frames have a broken bond")
+    if unstructured:
+        text = f"{unstructured:.0f} chains lost the reference's g(r)"
+        median = metric(run, "rdf_stable_time_ps_median")
+        parts.append(text if median is None else f"{text}, half of them within {median:.3g} ps")
     return Verdict("bad", "NOT safe to sample: " + "; ".join(parts) + ".")
 
 

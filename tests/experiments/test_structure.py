@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from experiments.distributions import over_chains
 from experiments.structure import (
     _diffusion,
     _stable_times,
+    over_lives,
     radial_distributions,
     sampled_frames,
     structure_breaks,
@@ -151,3 +153,16 @@ def test_a_chain_counts_for_as_long_as_it_lived():
     assert (whole[:, 0, 0] == np.arange(100, 500, 2)).all()
     assert (short[:, 0, 0] == 500 + np.arange(2, 10)).all()
     assert (one[:, 0, 0] == 1000).all() and len(one) == 1
+
+
+def test_chains_count_by_their_frames():
+    rng = np.random.default_rng(5)
+    lengths = np.array([100, 100, 100, 1, 9])
+    draws = rng.normal(size=(20_000, 5)) / np.sqrt(lengths)
+    means, errors = np.array([over_lives(row, lengths) for row in draws[:4000]]).T
+    # As good as all frames together, where the plain mean of the chains would be 4.4 times as wide.
+    assert np.std(means) == pytest.approx(310**-0.5, rel=0.04)
+    assert np.sqrt(np.mean(errors**2)) == pytest.approx(np.std(means), rel=0.1)
+    equal = rng.normal(size=(6, 3))
+    for found, known in zip(over_lives(equal, np.full(6, 7)), over_chains(equal), strict=True):
+        np.testing.assert_allclose(found, known, rtol=1e-12)

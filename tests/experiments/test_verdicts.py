@@ -86,6 +86,19 @@ def test_a_broken_bond_is_not_safe():
     assert kind == "good" and text.startswith("no spurious frame and no broken bond in 64 × 10 ps")
 
 
+def test_a_liquid_that_lost_its_structure_is_not_safe():
+    # With energies and bonds in order.
+    liquid = {**calm_box(), "rdf_unstable_chains": 3, "rdf_stable_time_ps_median": 2.0}
+    kind, text = verdict(Run("A", liquid, {}, {}))
+    assert kind == "bad" and "3 chains lost the reference's g(r), half of them within 2 ps" in text
+    kind, text = verdict(Run("A", {**liquid, "rdf_unstable_chains": 0}, {}, {}))
+    assert kind == "good"
+
+
+def calm_box() -> dict:
+    return {"spurious_fraction": 0.0, "broken_fraction": 0.0, "failed_fraction": 0.0, "n_chains": 4}
+
+
 def test_verdict_on_incomplete_metrics():
     assert verdict(_run("x", {})).kind == "unknown"
     assert verdict(_run("x", {"spurious_fraction": None})).kind == "unknown"
