@@ -251,7 +251,8 @@ def _train(
             *(workdir, int(state.step), limit, 100 * rise),
         )
     lowest = min([before, *log.column(FORCE_ERROR)]) if config.init_from else math.inf
-    for remark in closing_remarks(row, lowest, settings.log_every, problem.system.temperature):
+    about = (row, lowest, settings.log_every, problem.system.temperature)
+    for remark in closing_remarks(*about, box=problem.system.cell is not None):
         binary.LOG.warning("%s: %s", workdir, remark)
     return state
 

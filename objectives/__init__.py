@@ -49,7 +49,7 @@ def _contrastive(
     temperatures = [factor * system.temperature for factor in (1.0, *settings.pop("hotter", ()))]
     samplers = [make_sampler(name, potential, system._replace(temperature=t), config) for t in temperatures]
     masses = system.masses if system.cell is None else None
-    return contrastive(potential, samplers, masses, temperatures, **settings)
+    return contrastive(potential, samplers, masses, temperatures, cell=system.cell, **settings)
 
 
 def _crmse(

@@ -46,6 +46,12 @@ def nearest_image(steps: Array, cell: ArrayLike) -> Array:
     return steps - _times(images, np.asarray(cell))
 
 
+def wrapped(positions: Array, cell: ArrayLike) -> Array:
+    """Positions [..., 3] (Å), each moved by lattice vectors, the rows of cell [3, 3], into the cell."""
+    turns = jnp.floor(_times(positions, np.linalg.inv(np.asarray(cell, float))))
+    return positions - _times(turns, np.asarray(cell))
+
+
 def _times(rows: Array, matrix: np.ndarray) -> Array:
     # In full precision, where the default on an accelerator is less than float32.
     return jnp.matmul(rows, matrix.astype(rows.dtype), precision=jax.lax.Precision.HIGHEST)
