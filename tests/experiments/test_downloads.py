@@ -262,6 +262,29 @@ def test_md17_download_is_checked_and_cached(tmp_path, cache, monkeypatch):
     assert files_under(cache) == ["md17/md17_toluene.npz", "md17/md17_toluene.npz.sha256"]
 
 
+def test_md22_is_downloaded_and_read(tmp_path, cache, monkeypatch):
+    # Its own keys: MD17's, with units and the theory by name.
+    stretch = 0.7 + 1e-3 * np.arange(20)
+    positions = stretch[:, None, None] * np.array([[0.0, 0, 0], [1.0, 0, 0]])
+    stream = io.BytesIO()
+    np.savez(
+        stream, type=b"d", name=b"dimer", theory=b"PBE+MBD", z=np.uint8([1, 1]), R=positions,
+        E=-np.arange(20.0)[:, None], F=20.0 * np.ones((20, 2, 1)) * np.float64([1, 0, 0]),
+        e_unit=b"kcal/mol", r_unit=b"Ang", md5=b"0" * 32,
+    )  # fmt: skip
+    known = known_datasets.md22_file("Ac-Ala3-NHMe")
+    assert known.path == "md22/md22_Ac-Ala3-NHMe.npz"
+    assert all(url.endswith("/md22_Ac-Ala3-NHMe.npz") for url in known.urls)
+    local = known._replace(urls=(served(tmp_path, stream.getvalue()),))
+    monkeypatch.setattr(known_datasets, "md22_file", lambda molecule: local)
+    splits = load_splits(config(name="md22_Ac-Ala3-NHMe", split="", train=8, validation=4), 0)
+    assert files_under(cache) == [f"{known.path}", f"{known.path}.sha256"]
+    assert splits.train.numbers.tolist() == [1, 1]
+    frames = splits.train.indices
+    np.testing.assert_allclose(splits.train.energies, -frames / 23.060547830619026, rtol=1e-6)
+    np.testing.assert_allclose(splits.train.positions[:, 1, 0], stretch[frames], rtol=1e-6)
+
+
 def test_names():
     names = known_names()
     assert len(names) == len(set(names)) == 1 + 10 + 8 + 7

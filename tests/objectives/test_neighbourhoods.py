@@ -131,6 +131,53 @@ def test_gradient_is_equation_8_state_by_state():
             assert_allclose(ours[name], 2 * (g.mean(axis=0) - target) @ jacobian, rtol=1e-10)
 
 
+def test_value_and_gradient_of_the_states_chosen_by_bins():
+    # By hand: every state by its chance of being drawn from its bin of |g − target|, held against the same
+    # average over the other replicas.
+    with jax.enable_x64(True):
+        n_bins, per_bin = 4, 2
+        hoods = Neighbourhoods(np.array([[0, 2], [1, 3]]), n_bins, per_bin)
+
+        def atomic_energies(params, x):
+            return jnp.tanh(x @ params)
+
+        keys = jax.random.split(jax.random.key(5), 2)
+        params = jax.random.normal(keys[0], (3,))
+        potential = from_atomic_energies(lambda key: params, atomic_energies)
+        positions = jax.random.normal(keys[1], (5, 3, 4, 3))  # five frames of three replicas
+        energies = jax.vmap(jax.vmap(potential.energy, (None, 0)), (None, 0))(params, positions)
+        ensemble = Ensemble(positions, energies, jnp.ones((5, 3), bool))
+        target = np.array([1.0, 2.0, 3.0])
+        observables = {"g": (1.0, lambda x: jnp.sum(x[hoods.atoms] ** 2, axis=1))}
+
+        def loss(params):
+            return observable_loss(
+                potential, observables, {"g": target}, BETA, params, ensemble, positions[0, 0],
+                cross_fitted=False, neighbourhoods=hoods,
+            )[0]  # fmt: skip
+
+        value, gradient = jax.value_and_grad(loss)(params)
+
+        states = [(r, positions[f, r], a) for f in range(5) for r in range(3) for a in hoods.atoms]
+        owner = np.array([replica for replica, *_ in states])
+        g = np.array([np.sum(np.asarray(x)[atoms] ** 2, axis=0) for _, x, atoms in states])
+        far = np.linalg.norm(g - target, axis=1)
+        bins = np.minimum((far / far.max() * n_bins).astype(int), n_bins - 1)
+        chances = np.array([min(1.0, per_bin / np.sum(bins == own)) for own in bins])
+        assert len(np.unique(np.round(chances, 6))) >= 3
+        weights = chances / chances.sum()
+        mean = weights @ g
+        assert_allclose(value, np.sum((mean - target) ** 2), rtol=1e-12)
+        assert abs(value - np.sum((g.mean(axis=0) - target) ** 2)) > 0.05 * value
+        slope = np.zeros((3, 3))
+        of_energy = jax.grad(lambda p, x, atoms: jnp.sum(atomic_energies(p, x)[atoms]))
+        for (replica, x, atoms), own, weight in zip(states, g, weights, strict=True):
+            others = owner != replica
+            known = weights[others] @ g[others] / weights[others].sum()
+            slope -= BETA * weight * np.outer(own - known, of_energy(params, x, atoms))
+        assert_allclose(gradient, 2 * (mean - target) @ slope, rtol=1e-10)
+
+
 @pytest.mark.parametrize("local", [False, True])
 def test_cross_fitted_halves_are_replicas_of_even_and_of_odd_number(local):
     # (⟨g⟩_A − t)·(⟨g⟩_B − t) and its gradient, state by state, each against other replicas of its half.
