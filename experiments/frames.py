@@ -77,7 +77,13 @@ def same_cell(one: NDArray[np.float64] | None, other: NDArray[np.float64] | None
 
 
 def join(parts: Sequence[Frames]) -> Frames:
-    """The frames of several files of one system, one after the other."""
+    """The frames of several files of one system, one after the other; where files number theirs alike, each
+    from 0, those of the later ones count on."""
+    numbers = np.concatenate([part.indices for part in parts])
+    if len(np.unique(numbers)) < len(numbers):
+        ends = np.cumsum([0, *(part.indices.max(initial=-1) + 1 for part in parts)])
+        moved = zip(parts, ends[:-1], strict=True)
+        parts = [part._replace(indices=part.indices + end) for part, end in moved]
     names = ("positions", "energies", "forces", "indices")
     fields = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
     return Frames(parts[0].numbers, *fields, cell=parts[0].cell)

@@ -62,6 +62,7 @@ MEANINGS = {
     "reference's",
     "rdf_mae_*": "mean absolute deviation of g(r), of each chain for as long as it lived, from the "
     "reference's",
+    "reference_diffusivity_*": "of the molecules in the reference's own simulation, of a box of this size",
     "diffusivity_*": "of the molecules, from their mean squared displacement; not corrected for the box's "
     "size",
     "n_negatives": "negative samples that training recorded",

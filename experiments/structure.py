@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -35,7 +37,8 @@ def structure(
     `rdf_mae_<pair>` is the mean of |g − g_ref| over the bins, its error jackknifed over chains; one that
     failed counts with what it sampled until then, chains by their numbers of frames.
     `rdf_stable_time_ps_*` says how long the liquid kept its structure. The diffusivity is that of the
-    dynamics as run, Langevin friction slows it, and of chains that lived to the end.
+    dynamics as run, Langevin friction slows it, and of chains that lived to the end; beside it that of the
+    reference, where `experiments.water` made it.
     """
     system = problem.system
     keep, chains = compared_chains(config, trajectory)
@@ -44,6 +47,7 @@ def structure(
         metrics = _diffusion(config, system, trajectory.positions[chains][:, keep])
     if evaluation_temperature(config) != config.dataset.temperature:
         return metrics, {}
+    metrics |= reference_diffusion(Path(config.dataset.path))
     grid = pair_grid(system)
     blocks = list(as_blocks(all_frames(config).positions, REFERENCE_BLOCKS))
     metrics |= _stable_times(config, system, trajectory, blocks, grid)
@@ -169,6 +173,17 @@ def _diffusion(config: ConfigDict, system: System, positions: NDArray) -> Metric
         "diffusivity_angstrom2_per_ps": 1000 * found.value,
         "diffusivity_angstrom2_per_ps_stderr": 1000 * found.stderr,
     }
+
+
+def reference_diffusion(path: Path) -> Metrics:
+    """What `experiments.water` wrote of the diffusion beside the frames of this file; nothing where there is
+    no such file, or another program's."""
+    try:
+        found = json.loads(path.with_suffix(".json").read_text())
+        names = ("diffusivity_angstrom2_per_ps", "diffusivity_angstrom2_per_ps_stderr")
+        return {f"reference_{name}": float(found[name]) for name in names}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
 
 
 def centres_of_mass(system: System, positions: NDArray) -> NDArray[np.float64]:

@@ -51,8 +51,10 @@ SEED = flags.DEFINE_integer("seed", 0, "Of velocities and noise.", allow_overrid
 PROCESSES = flags.DEFINE_integer("processes", 1, "Chains run at once, one core each.", allow_override=True)
 FRAMES = flags.DEFINE_list("frames", ["1000", "500"], "For training and for testing.", allow_override=True)
 
+Properties = dict[str, float | list[float]]
+
 VISCOSITY = 0.75e-3  # Pa s, of SPC/Fw at 298 K (Wu, Tepper and Voth)
-_XI = 2.837297  # of a cubic lattice, Yeh and Hummer, J. Phys. Chem. B 108, 15873
+_XI = 2.837297  # of a cubic lattice
 _SHARE = 3 / 4  # of the chains, to training
 _ANALYSED = 500  # frames of a chain for structure
 _PICOSECONDS_OF_LAGS = 10.0  # the mean squared displacement is fitted up to here
@@ -141,12 +143,12 @@ def write_frames(path: Path, settings: WaterSettings, chains: Sequence[dict], co
     write(path, frames, format="extxyz")
 
 
-def liquid_metrics(settings: WaterSettings, chains: Sequence[dict]) -> dict[str, float]:
+def liquid_metrics(settings: WaterSettings, chains: Sequence[dict]) -> Properties:
     """What chains from `run_chain` say of the liquid: means, and standard errors over chains.
 
-    The diffusion coefficient is that of a small box; `_infinite`, within 5 K of 298 K, has Yeh and Hummer's
-    correction, ξ k_B T/(6 π η L), with SPC/Fw's published viscosity there. The first peak of g_OO is read off
-    bins of 0.05 Å.
+    The diffusion coefficient is that of a small box; `_infinite`, within 5 K of 298 K, has
+    `size_correction`. g(r) of each two elements, between molecules, is given at `rdf_centers_angstrom`; the
+    first peak of g_OO is read off its bins of 0.05 Å.
     """
     numbers, cell = water_numbers(settings.molecules), np.eye(3) * settings.edge
     first = chains[0]["positions"][0].astype(np.float64)
@@ -162,24 +164,36 @@ def liquid_metrics(settings: WaterSettings, chains: Sequence[dict]) -> dict[str,
         / KCAL_PER_MOL,
     }
     grid = pair_grid(system)
-    oxygens = {"O-O": pair_names(system)["O-O"]}
-    density = radial_distributions(system, oxygens, list(some), grid)[:, 0]
+    pairs = pair_names(system)
+    densities = radial_distributions(system, pairs, list(some), grid)
+    density = densities[:, list(pairs).index("O-O")]
     peak = int(density.mean(axis=0).argmax())
     series["rdf_oo_peak"] = density[:, peak]
-    metrics = {"rdf_oo_peak_angstrom": float(grid.centers[peak])}
+    metrics: Properties = {"rdf_oo_peak_angstrom": float(grid.centers[peak])}
     for name, values in series.items():
         metrics[name], metrics[f"{name}_stderr"] = (float(x) for x in over_chains(values))
+    metrics["rdf_centers_angstrom"] = np.asarray(grid.centers, float).round(4).tolist()
+    for index, name in enumerate(pairs):
+        mean, error = over_chains(densities[:, index])
+        metrics[f"rdf_{name}"] = mean.round(5).tolist()
+        metrics[f"rdf_{name}_stderr"] = error.round(5).tolist()
     lags = [round(1000 * ps / settings.record_fs) for ps in (BALLISTIC, _PICOSECONDS_OF_LAGS)]
     if positions.shape[1] > 2 * lags[1]:
         found = diffusivity(centres_of_mass(system, positions), settings.record_fs, *lags)
         metrics["diffusivity_angstrom2_per_ps"] = 1000 * found.value
         metrics["diffusivity_angstrom2_per_ps_stderr"] = 1000 * found.stderr
         if abs(settings.temperature - 298.15) <= 5.0:
-            joules = KB * settings.temperature * 1.602176634e-19
-            correction = _XI * joules / (6 * np.pi * VISCOSITY * settings.edge * 1e-10)  # m²/s
-            metrics["diffusivity_infinite_angstrom2_per_ps"] = 1000 * found.value + 1e8 * correction
+            infinite = 1000 * found.value + size_correction(settings.temperature, settings.edge)
+            metrics["diffusivity_infinite_angstrom2_per_ps"] = infinite
             metrics["diffusivity_infinite_angstrom2_per_ps_stderr"] = 1000 * found.stderr
     return metrics
+
+
+def size_correction(temperature: float, edge: float) -> float:
+    """ξ k_B T/(6 π η L), by which the diffusion coefficient in a cubic box is too small (Yeh and Hummer, J.
+    Phys. Chem. B 108, 15873, eq. 11), with SPC/Fw's published viscosity near 298 K: K, Å -> Å²/ps."""
+    joules = KB * temperature * 1.602176634e-19
+    return 1e8 * _XI * joules / (6 * np.pi * VISCOSITY * edge * 1e-10)
 
 
 def _bonds(system: System) -> NDArray[np.int64]:

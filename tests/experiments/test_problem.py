@@ -9,6 +9,7 @@ from ase.io import read, write
 
 from experiments.binary import InputError, reading_input
 from experiments.distributions import Distributions
+from experiments.frames import join
 from experiments.known_datasets import locate
 from experiments.problem import (
     chosen_dihedrals,
@@ -189,3 +190,12 @@ def test_a_file_too_small_for_a_reference(own_file):
     problem = make_problem(own_file)
     with pytest.raises(ValueError, match="at least 20 frames, got 19"):
         reference_distributions(own_file, problem)
+
+
+def test_files_that_count_alike_are_one_after_the_other():
+    # In order of time: all of the first file, then all of the second, whose numbers begin at 0 too.
+    first, second = (small_problem()[0].splits.train.take(np.arange(a, a + 5)) for a in (0, 5))
+    counted = [part._replace(indices=np.arange(5)) for part in (first, second)]
+    assert join(counted).indices.tolist() == list(range(10))
+    apart = [first._replace(indices=np.array([0, 30, 10, 2, 4])), second._replace(indices=np.arange(5, 10))]
+    assert join(apart).indices.tolist() == [0, 30, 10, 2, 4, 5, 6, 7, 8, 9]  # as rMD17's: left alone

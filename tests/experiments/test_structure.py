@@ -1,5 +1,7 @@
 """g(r) and diffusion of a box: an ideal gas, Brownian molecules, pairs by elements."""
 
+import json
+
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -10,6 +12,7 @@ from experiments.structure import (
     _stable_times,
     over_lives,
     radial_distributions,
+    reference_diffusion,
     sampled_frames,
     structure_breaks,
 )
@@ -166,3 +169,15 @@ def test_chains_count_by_their_frames():
     equal = rng.normal(size=(6, 3))
     for found, known in zip(over_lives(equal, np.full(6, 7)), over_chains(equal), strict=True):
         np.testing.assert_allclose(found, known, rtol=1e-12)
+
+
+def test_the_diffusion_of_the_reference_is_beside_its_frames(tmp_path):
+    frames, beside = tmp_path / "water.extxyz", tmp_path / "water.json"
+    assert reference_diffusion(frames) == {}
+    names = ("diffusivity_angstrom2_per_ps", "diffusivity_angstrom2_per_ps_stderr")
+    beside.write_text(json.dumps({names[0]: 0.2, names[1]: 0.01, "temperature_k": 300.0}))
+    found = reference_diffusion(frames)
+    assert found == {f"reference_{names[0]}": 0.2, f"reference_{names[1]}": 0.01}
+    for content in ("[1, 2]", "no JSON", json.dumps({names[0]: "fast"})):
+        beside.write_text(content)  # somebody's own
+        assert reference_diffusion(frames) == {}
