@@ -62,7 +62,9 @@ def structure(
         expected, error = over_chains(reference[:, index])
         found, spread = over_lives(model[:, index], lengths)
         mae = jackknife(
-            lambda rows, ref=expected: float(np.abs(over_lives(rows[:, 1:], rows[:, 0]).value - ref).mean()),
+            lambda rows, ref=expected: float(
+                np.abs(np.average(rows[:, 1:], axis=0, weights=rows[:, 0]) - ref).mean()
+            ),
             np.column_stack([lengths, model[:, index]]),
         )
         metrics[f"rdf_mae_{name}"], metrics[f"rdf_mae_{name}_stderr"] = mae.value, mae.stderr
@@ -81,13 +83,13 @@ def sampled_frames(trajectory: Trajectory, discard: float) -> list[NDArray[np.fl
 
 
 def over_lives(per_chain: ArrayLike, lengths: ArrayLike) -> Estimate:
-    """Mean over chains of unequal lengths, each by its number of frames, and its standard error, that of
-    `over_chains` where they are equal (the delete-m_j jackknife of a mean: Busing, Meijer and van der Leeden,
-    Statistics and Computing 9, 3, 1999, eq. 8): [C, ...], [C] -> two arrays [...]."""
+    """Mean over two or more chains of unequal lengths, each by its number of frames, and its standard error,
+    that of `over_chains` where they are equal (the delete-m_j jackknife of a mean: Busing, Meijer and van der
+    Leeden, Statistics and Computing 9, 3, 1999, eq. 8): [C, ...], [C] -> two arrays [...]."""
     values, weights = np.asarray(per_chain, np.float64), np.asarray(lengths, np.float64)
     mean = np.average(values, axis=0, weights=weights)
     squares = np.square(values - mean)
-    shares = weights / np.maximum(weights.sum() - weights, np.finfo(float).tiny)
+    shares = weights / (weights.sum() - weights)
     return Estimate(mean, np.sqrt(np.tensordot(shares, squares, axes=1) / len(values)))
 
 

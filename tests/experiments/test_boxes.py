@@ -72,10 +72,11 @@ def run(config, workdir):
     return problem, train(config, problem, objective, binary.claim_workdir(str(workdir), config))
 
 
-def test_runs_follow_one_another_and_resume(argon, tmp_path):
+@pytest.mark.parametrize("sampler", ["mala", "ula"])
+def test_runs_follow_one_another_and_resume(argon, tmp_path, sampler):
     problem, state = run(small(argon), tmp_path / "mse")
     assert_allclose(problem.system.cell, CELL)
-    whole, half = small(argon), small(argon)
+    whole, half = (small(argon, **{"contrastive.sampler": sampler}) for _ in range(2))
     for config in (whole, half):
         config.init_from = str(tmp_path / "mse")
         config.objective = "crmse"
@@ -88,6 +89,9 @@ def test_runs_follow_one_another_and_resume(argon, tmp_path):
     (tmp_path / "crmse" / "checkpoints" / "10").rename(tmp_path / "gone")
     _, resumed = run(half, tmp_path / "crmse")
     assert_same(resumed, unbroken)
+    (chains,) = unbroken.objective["contrastive"].levels
+    turns = np.asarray(chains.position) @ np.linalg.inv(CELL)
+    assert turns.min() > -0.01 and turns.max() < 1.01
 
 
 def test_calculator_and_artefact_of_a_box(argon, tmp_path):
