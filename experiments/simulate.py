@@ -163,7 +163,9 @@ def run(
     dead = np.flatnonzero(~np.asarray(progress.alive))
     if len(dead):
         died = f"{len(dead)} of {len(progress.alive)}"
-        binary.LOG.warning("%s replicas went non-finite; their files end there", died)
+        box = problem.potential.room_for is not None
+        full = ", or had an atom of more neighbours than room is made for" if box else ""
+        binary.LOG.warning("%s replicas went non-finite%s; their files end there", died, full)
     if progress.done > total:
         binary.LOG.info("%s: has %d frames already, more than --n_steps asks for", output, progress.done)
 

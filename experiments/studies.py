@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from experiments.configs import ethanol, rmd17_ethanol, small_peptide, small_water, unstable_ethanol
+from experiments.configs import (
+    ethanol,
+    rmd17_ethanol,
+    small_peptide,
+    small_water,
+    unstable_ethanol,
+    water_crmse,
+)
 
 
 class Variant(NamedTuple):
@@ -98,28 +105,6 @@ _STRUCTURE = {
     "post_training.initial": 1e-4,
     "post_training.final": 1e-4,
 }
-# A box's energy spreads by 24 k_B T: the means over frames and over chains want more than a frame each. What
-# lifts the potential under the chains heats them, faster than a friction of 1/ps cools.
-_CRMSE_WATER = {
-    "objective": "crmse",
-    "crmse.weight": 0.0005,
-    "contrastive.fallen_weight": 0.0,  # its margin of 2 k_B T is nothing beside that spread
-    "baoab.friction": 20.0,
-    "contrastive.sampler": "baoab",
-    "contrastive.n_chains": 8,
-    "contrastive.n_steps": 10,
-    "contrastive.burn_in": 0,
-    "contrastive.hotter": (),
-    "contrastive.restart_fraction": 0.02,
-    "training.batch_size": 8,
-    "training.log_every": 10,
-    "training.checkpoint_every": 10,
-    "post_training.optimiser": "adam",
-    "post_training.n_updates": 300,
-    "post_training.initial": 1e-4,
-    "post_training.final": 1e-5,
-    "post_training.warmup": 10,
-}
 _HOTTER = {"evaluation.temperature": 700.0, "evaluation.n_steps": 100_000}
 _COLDER = {"evaluation.temperature": 350.0, "evaluation.n_steps": 1_000_000}
 _BY_ULA = {"evaluation.sampler": "ula", "evaluation.n_steps": 50_000, "evaluation.record_every": 50}
@@ -178,13 +163,13 @@ STUDIES = {
             # Molecules of this network collapse onto one another with their bonds in order, which the mean
             # bond length does not see: g(r) of each molecule does. Windows as short as that takes.
             "stable_structure": Variant("mse", _STRUCTURE),
-            "crmse": Variant("mse", _CRMSE_WATER),
+            "crmse": Variant("mse", water_crmse.CHANGES),
             # The paper's sampler, at an eighth of its step: at 300 K its own is near the limit of what the
             # O-H stretch (110 eV/Å²) lets ULA do, and heats it several times.
             "crmse_ula": Variant(
                 "mse",
                 {
-                    **_CRMSE_WATER,
+                    **water_crmse.CHANGES,
                     "contrastive.sampler": "ula",
                     "ula.step_size": 5e-5,
                     "contrastive.n_steps": 40,

@@ -13,17 +13,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments import binary
 from experiments.checkpoints import Checkpoints
 from experiments.configurations import check_sections
+from experiments.full_lists import roomy_update
 from experiments.interruption import interruptible
 from experiments.limits import check_limits
 from experiments.locks import sole_writer
@@ -42,14 +42,13 @@ from experiments.training import (
     OPTIMISERS,
     Schedule,
     TrainState,
-    Update,
     make_optimiser,
     make_update,
     start,
 )
 from experiments.validation import FORCE_ERROR, validation_errors
-from objectives import FULL_LIST, Metrics, Objective, make_objective
-from potentials.neighbours import MARGIN, ROOM_LIMIT, room_in, with_room
+from objectives import Objective, make_objective
+from potentials.neighbours import ROOM_LIMIT
 from potentials.registry import lookup
 
 CONFIG = config_flags.DEFINE_config_file("config")
@@ -109,25 +108,6 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
     if config.init_from or config.get("weights"):
         starting_weights(config, problem)
     return problem, objective
-
-
-def roomy_update(
-    update: Update, state: TrainState, problem: Problem, limit: int
-) -> tuple[TrainState, Metrics, Any]:
-    """The updates of one jitted call. In a box they are made again, with more room in the neighbour lists,
-    where a list of the objective's chains was full; up to `limit` neighbours, beyond which a chain has
-    collapsed and counts as failed."""
-    if problem.potential.room_for is None:
-        return update(state, problem.train)
-    while True:
-        begun = jax.tree.map(jnp.copy, state)  # the update takes the state's memory
-        done = update(begun, problem.train)
-        room = room_in(state.params)
-        if not float(done[1].get(FULL_LIST, 0.0)) > 0 or room >= limit:
-            return done
-        room = min(int(np.ceil(MARGIN * room)), limit)
-        state = with_room(state, room)
-        binary.LOG.info("a neighbour list was full: the updates are made again with room for %d", room)
 
 
 def train(

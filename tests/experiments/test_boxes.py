@@ -19,11 +19,12 @@ from experiments.configs import molecule
 from experiments.evaluation_checks import check_evaluation
 from experiments.figures import figures
 from experiments.frames import Frames
+from experiments.full_lists import roomy_update
 from experiments.model_files import labels, roomy, write_model
 from experiments.problem import lasting_bonds, make_problem
 from experiments.runs import load_run, named_groups
 from experiments.starting_points import starting_weights
-from experiments.train import prepare, roomy_update, train
+from experiments.train import prepare, train
 from experiments.training import TrainState, start
 from experiments.verdicts import consistency_sentences
 from objectives.stable import LEARNING
@@ -166,7 +167,7 @@ def test_negatives_tell_of_a_full_list(argon):
     assert metric(with_room(params, 1)) == 1
 
 
-def test_an_update_with_a_full_list_is_made_again_with_room(argon):
+def test_an_update_with_a_full_list_is_made_again_with_room(argon, monkeypatch):
     problem = make_problem(small(argon))
     params = with_room(problem.potential.init(jax.random.PRNGKey(0)), 3)
     state = TrainState(jnp.int32(4), params, params, (), (), jax.random.PRNGKey(0))
@@ -177,11 +178,15 @@ def test_an_update_with_a_full_list_is_made_again_with_room(argon):
         jax.tree.map(lambda leaf: leaf.delete(), state)  # as a donated state is
         return state, {"full_neighbour_list": jnp.float32(0.2 * (rooms[-1] < 5))}, None
 
+    told = []
+    monkeypatch.setattr(binary.LOG, "warning", lambda form, *args: told.append(form % args))
     roomy_update(update, state, problem, 7)
-    assert rooms == [3, 4, 5]
+    assert rooms == [3, 4, 5] and not told
     rooms.clear()
     roomy_update(update, state, problem, 4)  # what wants more has collapsed
     assert rooms == [3, 4]
+    (line,) = told
+    assert "room for 4 neighbours is the most that is made" in line
 
 
 def test_a_checkpoint_remembers_the_room(argon, tmp_path):
