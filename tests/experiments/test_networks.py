@@ -11,8 +11,11 @@ from numpy.testing import assert_allclose
 
 from experiments import networks
 from experiments.binary import InputError
+from experiments.configs import peptide
 from experiments.evaluate import load_params
+from experiments.reference import find_molecule
 from experiments.train import prepare
+from potentials import POTENTIALS, make_system
 from tests.experiments.small_problem import small
 
 BUDGET = {"seconds": 6.0, "each": 0.1}  # as if measured
@@ -87,3 +90,12 @@ def test_table_is_in_kcal_per_mol(done):
     )
     line = networks.as_table([row]).splitlines()[2]
     assert line.startswith("| schnet | 1,234,567 | 60 | 1.5 | 1.000 ± 0.100 |")
+
+
+def test_the_peptides_nequip_is_of_the_size_published_with_stable_training():
+    atoms, config = find_molecule("ac-ala3-nhme"), peptide.get_config()
+    assert (len(atoms), set(atoms.symbols)) == (42, {"H", "C", "N", "O"})
+    system = make_system(atoms.numbers, atoms.positions, config.dataset.temperature)
+    potential = POTENTIALS[config.potential](system, **config[config.potential])
+    shapes = jax.eval_shape(potential.init, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 120_984  # theirs: 0.12 M

@@ -1,4 +1,5 @@
-"""MACE against its equations: the products against sums over Clebsch-Gordan coefficients, body orders."""
+"""MACE against its equations: the network written out, the products against sums over Clebsch-Gordan
+coefficients, their basis against its symmetries, body orders."""
 
 import itertools
 
@@ -7,12 +8,47 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.linalg import block_diag
+from scipy.spatial.transform import Rotation
 
 from potentials import make_system
 from potentials.edges import dense_edges
 from potentials.mace import MACE, Products, mace
+from tests.potentials.plain_comparison import check_against_plain
+from tests.potentials.plain_mace import plain_mace, symmetric_basis
+from tests.potentials.plain_tensors import turned
 
 SMALL = {"n_features": 3, "n_bessel": 4, "n_hidden": 8}
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_the_network_is_its_equations_written_out(n_layers):
+    settings = {"l_max": 2, "hidden_l_max": 1, "correlation": 3, "n_layers": n_layers}
+    check_against_plain("mace", plain_mace, {**SMALL, "n_readout": 5}, settings)
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3])
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_the_basis_of_products_is_symmetric_equivariant_and_complete(order, degree):
+    basis = symmetric_basis(2, degree, order)
+    n_paths = basis.shape[-2]
+    for axes in itertools.permutations(range(degree)):
+        np.testing.assert_allclose(basis.transpose(*axes, degree, degree + 1), basis, atol=1e-12)
+    rotation = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()
+    for turn in (rotation, -rotation):  # a reflection among them
+        found, one = basis, block_diag(*(turned(each, turn) for each in range(3)))
+        for _ in range(degree):
+            found = np.tensordot(found, one, axes=(0, 1))  # what has turned goes to the end
+        found = np.moveaxis(found, (0, 1), (-2, -1)) @ turned(order, turn).T
+        np.testing.assert_allclose(found, basis, atol=1e-12)
+    flat = np.moveaxis(basis, -2, 0).reshape(n_paths, -1)
+    assert np.linalg.matrix_rank(flat) == n_paths
+
+    # As often as L is in them, products of degree ν have one of M = L more than of M = L + 1.
+    states = [(each, m) for each in range(3) for m in range(-each, each + 1)]
+    products = [np.sum(p, axis=0) for p in itertools.combinations_with_replacement(states, degree)]
+    totals = [m for total, m in products if (total - order) % 2 == 0]
+    assert n_paths == totals.count(order) - totals.count(order + 1)
 
 
 def coupled(a, order):
