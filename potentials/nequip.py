@@ -28,7 +28,8 @@ class NequIP(nn.Module):
       n_elements: kinds of atoms.
       n_features: channels of each l.
       l_max: highest order of features and of spherical harmonics.
-      parity: features of both parities at each l; without, those of the spherical harmonics alone.
+      parity: features of both parities at each l; without, those of the spherical harmonics alone. With fewer
+        than four layers the others do not reach the energy: at three, l = 1, two weights in five are idle.
       n_layers: interaction blocks.
       n_bessel: size of the radial basis.
       n_hidden: width of the two hidden layers of the radial network.
