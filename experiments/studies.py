@@ -163,17 +163,6 @@ STUDIES = {
             # Molecules of this network collapse onto one another with their bonds in order, which the mean
             # bond length does not see: g(r) of each molecule does. Windows as short as that takes.
             "stable_structure": Variant("mse", _STRUCTURE),
-            # The same with the paper's bins, by which the few molecules in contact count as much as the many
-            # that are not, and a smaller share of energies and forces.
-            "stable_structure_binned": Variant(
-                "mse",
-                {
-                    **_STRUCTURE,
-                    "stable.deviation_bins": 100,
-                    "stable.cross_fitted": False,
-                    "stable.qm_weight": 100.0,
-                },
-            ),
             "crmse": Variant("mse", water_crmse.CHANGES),
             # The paper's sampler, at an eighth of its step: at 300 K its own is near the limit of what the
             # O-H stretch (110 eV/Å²) lets ULA do, and heats it several times.
