@@ -12,7 +12,7 @@ LATE_RISE = 1.25
 """Of the validation force MAE over its lowest in a post-training, at whose end more is worth a word."""
 OFF_TEMPERATURE = 0.1
 """Share by which the negatives' kinetic temperature may be off before that is worth one."""
-BY_CHANCE = 0.01
+BY_CHANCE = 0.05
 """Share of the chains that a sound liquid may have below the frames that its energies are held against."""
 
 

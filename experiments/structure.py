@@ -51,11 +51,11 @@ def structure(
     grid = pair_grid(system)
     blocks = list(as_blocks(all_frames(config).positions, REFERENCE_BLOCKS))
     metrics |= _stable_times(config, system, trajectory, blocks, grid)
-    lives = sampled_frames(trajectory, config.evaluation.discard)
+    lives, lengths = sampled_frames(trajectory, config.evaluation.discard)
     if len(lives) < 2:
         return metrics, {}
     names = pair_names(system)
-    model, lengths = radial_distributions(system, names, lives, grid), [len(life) for life in lives]
+    model = radial_distributions(system, names, lives, grid)
     reference = radial_distributions(system, names, blocks, grid)
     curves: dict[str, NDArray] = {"rdf_names": np.array(list(names))}
     for index, name in enumerate(names):
@@ -74,12 +74,12 @@ def structure(
     return metrics, curves
 
 
-def sampled_frames(trajectory: Trajectory, discard: float) -> list[NDArray[np.float32]]:
+def sampled_frames(trajectory: Trajectory, discard: float) -> tuple[list[NDArray[np.float32]], list[int]]:
     """Of each chain that lived for a frame, up to `FRAMES` frames [T, N, 3] (Å), evenly spaced over its life,
-    of which the share `discard` is left out at its start."""
+    of which the share `discard` is left out at its start; and how many frames what is left had."""
     lives = [chain[alive] for chain, alive in zip(trajectory.positions, trajectory.alive, strict=True)]
     kept = [life[int(discard * len(life)) :] for life in lives if len(life)]
-    return [life[:: -(-len(life) // FRAMES)] for life in kept]
+    return [life[:: -(-len(life) // FRAMES)] for life in kept], [len(life) for life in kept]
 
 
 def over_lives(per_chain: ArrayLike, lengths: ArrayLike) -> Estimate:

@@ -16,8 +16,8 @@ RESOLUTION = 0.1  # a virial temperature less certain than this share of the sta
 
 
 class Verdict(NamedTuple):
-    """`kind` is good, caution (no chain fell, but there are known holes), bad, or unknown where the metrics
-    do not say; `text` is plain text, not HTML."""
+    """`kind` is good, caution (no chain fell, but there are known holes, or g(r) was off), bad, or unknown
+    where the metrics do not say; `text` is plain text, not HTML."""
 
     kind: str
     text: str
@@ -94,14 +94,24 @@ def _holes(run: Run) -> list[str]:
     return [f"{text}: longer chains, or others, may fall"]
 
 
+def _structure(run: Run) -> list[str]:
+    """What g(r) of a box says; nothing where no chain was off."""
+    if not (chains := metric(run, "rdf_unstable_chains")):
+        return []
+    return [
+        f"g(r) of {chains:.0f} chains was off by more than evaluation.rdf_deviation: the liquid was lost, or "
+        "a pair of elements is too rare to tell"
+    ]
+
+
 def verdict(run: Run) -> Verdict:
     """Whether a run's sampler stayed in the physical basin, from its metrics alone.
 
     Reads `spurious_fraction` (and its `_stderr`), `failed_fraction`, `broken_fraction`, `energy_minimum_ev`,
     `spurious_threshold_ev`, `n_chains` and `chain_length_ps`, or `chain_length_steps` where that is absent;
-    of a box `rdf_unstable_chains` and `rdf_stable_time_ps_median`; what `thermal` reads; and, of negatives,
-    `negatives_in_holes`. Where no chain of n fell, the 95 % upper bound on a chain's probability of falling
-    is 1 − 0.05^(1/n) (zero successes, binomial).
+    of a box `rdf_unstable_chains`; what `thermal` reads; and, of negatives, `negatives_in_holes`. Where no
+    chain of n fell, the 95 % upper bound on a chain's probability of falling is 1 − 0.05^(1/n) (zero
+    successes, binomial).
     """
     fraction = metric(run, "spurious_fraction")
     if fraction is None:
@@ -117,8 +127,7 @@ def verdict(run: Run) -> Verdict:
         energy += f", threshold {_energy(threshold)}" if threshold is not None else ""
     broken = metric(run, "broken_fraction")
     whole = "" if broken is None else " and no broken bond"
-    unstructured = metric(run, "rdf_unstable_chains")
-    if not failed and not broken and not unstructured and ((fraction == 0 and not fell) or thermal(run)):
+    if not failed and not broken and ((fraction == 0 and not fell) or thermal(run)):
         parts = [f"no spurious frame{whole} in {extent}", *([energy] if energy else [])]
         if fell:
             parts[0] = (
@@ -130,7 +139,7 @@ def verdict(run: Run) -> Verdict:
             bound = 100 * (1 - 0.05 ** (1 / chains))
             chance = f"the chance that a chain falls within {length} is below {bound:.2g} %"
             parts.append(f"{chance} (95 % confidence)")
-        holes = _holes(run)
+        holes = [*_holes(run), *_structure(run)]
         return Verdict("caution" if holes else "good", "; ".join(parts + holes) + ".")
     parts = []
     if math.isnan(fraction):
@@ -144,11 +153,7 @@ def verdict(run: Run) -> Verdict:
         parts.append(f"{100 * failed:.3g} % of chains failed (non-finite)")
     if broken:
         parts.append(f"{100 * broken:.3g} % of frames have a broken bond")
-    if unstructured:
-        text = f"{unstructured:.0f} chains lost the reference's g(r)"
-        median = metric(run, "rdf_stable_time_ps_median")
-        parts.append(text if median is None else f"{text}, half of them within {median:.3g} ps")
-    return Verdict("bad", "NOT safe to sample: " + "; ".join(parts) + ".")
+    return Verdict("bad", "NOT safe to sample: " + "; ".join(parts + _structure(run)) + ".")
 
 
 def consistency_sentences(metrics: Mapping[str, Any]) -> list[str]:

@@ -28,9 +28,9 @@ from samplers.full_lists import any_full
 from samplers.mala import tune_step_size
 from samplers.simulation import advance
 
-# The reference itself goes below its lowest frame now and then, by more where its energies spread wider:
-# 2 k_B T are 0.6 of the spread of ethanol's, with which both were found.
-_MARGIN = 2.0  # k_B T, at least
+# The reference itself goes below its lowest frame now and then, in a box by more, where its energies spread
+# wider: 2 k_B T are 0.6 of the spread of a small molecule's.
+_MARGIN = 2.0  # k_B T
 _SPREADS = 0.6
 _PROBES = 256  # frames whose energies say how low the reference goes; fewer where chains make few steps
 
@@ -39,10 +39,10 @@ class Negatives(NamedTuple):
     """Attributes: positions [R, N, 3] in Å, held constant; alive [R], False where a chain's position
     or energy went non-finite in the last window (it counts for nothing and is restarted from data);
     energies [R] in eV, under the params that drew them; fallen [R], True where such an energy is below
-    those of the reference frames by more than 2 k_B T and 0.6 of their spread; accepted [R], 1 or 0 for the
-    last Metropolis test, None for samplers without one; full, whether a neighbour list lacked room, at
-    whatever temperature, None where there is no list; reference [B, N, 3], frames of p_ref for the first
-    mean, None: the batch's; kinetic temperatures [R], K, for samplers with momenta."""
+    those of the reference frames by more than 2 k_B T, in a box also 0.6 of their spread; accepted [R], 1
+    or 0 for the last Metropolis test, None for samplers without one; full, whether a neighbour list lacked
+    room, at whatever temperature, None where there is no list; reference [B, N, 3], frames of p_ref for the
+    first mean, None: the batch's; kinetic temperatures [R], K, for samplers with momenta."""
 
     positions: Array
     alive: Array
@@ -225,7 +225,10 @@ def contrastive(
         probes = min(len(state.data), _PROBES, max(n_chains * n_steps // 2, 32))
         rows = np.linspace(0, len(state.data) - 1, probes).astype(int)
         known = energies_of(potential, params, state.data[rows])
-        margin = jnp.maximum(_MARGIN * KB * temperatures[0], _SPREADS * jnp.std(known))
+        margin = _MARGIN * KB * temperatures[0]
+        if cell is not None:
+            low, high = jnp.quantile(known, jnp.array([0.16, 0.84]))  # no matter what one bad frame has
+            margin = jnp.maximum(margin, _SPREADS * (high - low) / 2)
         fallen = energies[0] < jnp.min(known) - margin
         negatives = Negatives(positions[0], alive[0], energies[0], fallen, accepted, full, frames, kinetic)
         restart = ~alive | (jax.random.uniform(which, alive.shape) < restart_fraction)

@@ -94,8 +94,8 @@ def get_config() -> ConfigDict:
     config.contrastive.hotter = (1.4, 2.0)
     config.contrastive.n_steps = 50  # K, between two updates
     config.contrastive.restart_fraction = 0.0125  # of the chains, from data, at each update
-    # Of the mean over chains that lie below the frames they start from, by 2 k_B T and 0.6 of the spread of
-    # these, on top of their share in the mean over all.
+    # Of the mean over chains more than 2 k_B T (in a box also 0.6 of their spread) below the frames that they
+    # start from, on top of their share in the mean over all.
     config.contrastive.fallen_weight = 4.0
     config.contrastive.burn_in = 500  # steps before the first update; MALA tunes in them
     # Frames of the distribution where there are more of them than labels: a file like that of the data set

@@ -24,7 +24,7 @@ def test_a_line_of_progress():
 def test_a_quiet_end_has_no_remarks():
     assert closing_remarks(ROW | {"chain_fallen_fraction": 0.0}, 19.0, 100, 300.0) == []
     assert closing_remarks(ROW | FALLEN, 19.0, 100, 300.0, box=True) == []
-    assert closing_remarks(ROW | FALLEN | {"chain_fallen_fraction": 0.02}, 19.0, 100, 300.0, box=True)
+    assert closing_remarks(ROW | FALLEN | {"chain_fallen_fraction": 0.1}, 19.0, 100, 300.0, box=True)
     assert closing_remarks(ROW, math.inf, 100, 300.0) == [] == closing_remarks({}, math.inf, 100, 300.0)
 
 

@@ -152,7 +152,9 @@ def test_a_chain_counts_for_as_long_as_it_lived():
     alive = np.ones((4, 500), bool)
     alive[1, 10:], alive[2, 1:], alive[3] = False, False, False
     energies = np.zeros((4, 500), np.float32)
-    whole, short, one = sampled_frames(Trajectory(positions, energies, energies, alive, np.zeros(4)), 0.2)
+    lives, lengths = sampled_frames(Trajectory(positions, energies, energies, alive, np.zeros(4)), 0.2)
+    whole, short, one = lives
+    assert lengths == [400, 8, 1]  # by which they count, however many of them are looked at
     assert (whole[:, 0, 0] == np.arange(100, 500, 2)).all()
     assert (short[:, 0, 0] == 500 + np.arange(2, 10)).all()
     assert (one[:, 0, 0] == 1000).all() and len(one) == 1

@@ -33,17 +33,19 @@ def standing(x):
     return Sampler(init, lambda params, state: state, lambda params, state: state)
 
 
-@pytest.mark.parametrize(("spread", "margin"), [(1.0, 2.0), (24.0, 0.6 * 24.0)])
-def test_how_far_below_the_frames_a_chain_has_fallen(spread, margin):
+@pytest.mark.parametrize("cell", [None, 1000.0 * np.eye(3)])
+@pytest.mark.parametrize("spread", [1.0, 24.0])
+def test_how_far_below_the_frames_a_chain_has_fallen(spread, cell):
     # A line of energies in k_B T, as wide as a molecule's or a box of water's.
     potential = from_energy(lambda positions: positions[0, 0] / BETA)
-    energies = spread * np.random.default_rng(0).normal(size=200)
-    energies = spread * (energies - energies.mean()) / energies.std()
+    energies = 500.0 + spread * np.random.default_rng(0).normal(size=200)
+    low, high = np.quantile(energies, [0.16, 0.84])
+    margin = 2.0 if cell is None else max(2.0, 0.3 * (high - low))
     frames = unlabelled(energies[:, None, None] * np.ones((2, 3)))
     for below, fallen in ((0.95 * margin, False), (1.05 * margin, True)):
         sampler = standing(energies.min() - below)
         settings = {"n_chains": 4, "n_steps": 200}  # all frames are looked at
-        objective = contrastive(potential, [sampler], None, [TEMPERATURE], **settings)
+        objective = contrastive(potential, [sampler], None, [TEMPERATURE], cell=cell, **settings)
         negatives, _ = objective.sample({}, objective.init(KEY, {}, frames))
         assert (np.asarray(negatives.fallen) == fallen).all()
 
