@@ -16,9 +16,9 @@ from jax import export
 from numpy.typing import ArrayLike, NDArray
 
 from experiments import binary
-from experiments.evaluate import load_params
 from experiments.model_files import CARD, FUNCTION, labels
 from experiments.problem import check_data, make_problem
+from experiments.weights import load_params
 from potentials.neighbours import ROOM_LIMIT, room_in, with_room
 
 Function = Callable[..., Any]

@@ -2,27 +2,24 @@
 
 Writes W/eval/metrics.json, curves.npz, PNG figures and report.html. Settings are those of the run;
 --set=evaluation.n_steps=20000 changes one for this evaluation, --output=eval_ula names its folder;
+what was stopped or killed goes on by the same command.
 --beside=W0 puts an evaluation of another run, such as the one before post-training, next to it in the report.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from experiments import binary
-from experiments.checkpoints import Checkpoints
 from experiments.evaluation import Metrics, evaluate
 from experiments.evaluation_checks import (
     SETTINGS,
@@ -34,17 +31,19 @@ from experiments.evaluation_checks import (
     settings_of,
 )
 from experiments.figures import figures, save
-from experiments.holes import distances, energies_of, farthest, hole_metrics
+from experiments.holes import with_holes
+from experiments.interruption import interruptible
+from experiments.kept_chains import KeptChains
 from experiments.locks import sole_writer
 from experiments.negatives import NEGATIVES, diagnose, read_negatives
-from experiments.problem import Problem, label_engine, make_problem
+from experiments.problem import Problem, label_engine
 from experiments.reference_statistics import reference_distributions
 from experiments.report import write_report
-from experiments.runs import Run, load_run
-from experiments.training import make_optimiser
+from experiments.runs import load_run
 from experiments.verdicts import consistency_sentences, verdict
+from experiments.weights import load_params, potential_of, weights_digest
 from potentials import Params
-from samplers import SAMPLERS
+from samplers import SAMPLERS, Window
 
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a trained run.", allow_override=True)
 OUTPUT = flags.DEFINE_string(
@@ -129,24 +128,6 @@ def change(config: ConfigDict, assignment: str) -> None:
         raise ValueError(f"--set={assignment}: no such field, or a value of another type") from error
 
 
-def load_params(workdir: Path, problem: Problem) -> Params:
-    """The averaged weights of the latest checkpoint."""
-    params = problem.potential.init(jax.random.PRNGKey(0))
-    checkpoints = Checkpoints(workdir)
-    # Clipping has no state, so any norm gives the template.
-    _, average, _ = checkpoints.restore_weights(params, make_optimiser(1.0).init(params))
-    checkpoints.close()
-    return average
-
-
-def weights_digest(params: Params) -> str:
-    """By which a simulation that goes on, or a model's card, tells weights from others."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(params):
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()[:16]
-
-
 def evaluate_run(
     config: ConfigDict,
     problem: Problem,
@@ -156,7 +137,8 @@ def evaluate_run(
     output: str = "eval",
     bar: str = "",
 ) -> Metrics:
-    """Evaluates and writes `metrics.json` and `curves.npz`; returns the metrics.
+    """Evaluates and writes `metrics.json` and `curves.npz`; returns the metrics. Chains are kept window by
+    window until then. SIGTERM ends the process after the window that is under way, with status 0.
 
     Args:
       config, problem, params: what is judged, and how.
@@ -180,10 +162,19 @@ def _evaluate_run(
 ) -> Metrics:
     reference = reference_distributions(config, problem)
     steps = config.evaluation.n_steps
-    with tqdm(total=steps, unit="step", unit_scale=True, desc=bar, disable=not bar) as shown:
-        result = evaluate(
-            config, problem, params, reference, lambda w: shown.update(min(w.step, steps) - shown.n)
-        )
+    kept = KeptChains(folder, chain_record(config, params))
+    with (
+        interruptible() as interrupted,
+        tqdm(total=steps, unit="step", unit_scale=True, desc=bar, disable=not bar) as shown,
+    ):
+
+        def progress(window: Window) -> None:
+            shown.update(min(window.step, steps) - shown.n)
+            if interrupted():
+                binary.LOG.info("%s: stopped by SIGTERM; go on by the same command", folder)
+                sys.exit(0)
+
+        result = evaluate(config, problem, params, reference, progress, kept)
     metrics, curves = result.metrics, result.curves
     negatives = read_negatives(workdir / NEGATIVES)
     if negatives is not None:
@@ -206,49 +197,14 @@ def _evaluate_run(
     partial.replace(folder / "curves.npz")
     clean = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in metrics.items()}
     binary.write_atomically(folder / "metrics.json", json.dumps(clean, indent=1) + "\n")
+    kept.remove()
     return metrics
 
 
-def potential_of(workdir: Path, problem: Problem) -> tuple[Problem, Params]:
-    """The problem and weights of another run, of the molecule or box of this one.
-
-    Raises:
-      ValueError, OSError: other atoms, or no checkpoint.
-    """
-    other = make_problem(binary.read_config(workdir))
-    if not np.array_equal(other.system.numbers, problem.system.numbers):
-        raise ValueError(f"--beside={workdir}: a run of other atoms, or of another order; expected the same")
-    return other, load_params(workdir, other)
-
-
-def with_holes(
-    runs: Sequence[Run],
-    potentials: Sequence[tuple[Problem, Params]],
-    found: NDArray,
-    *,
-    mean: float,
-    achiral: bool,
-) -> list[Run]:
-    """Runs with what the negatives of all of them say of each potential.
-
-    Args:
-      runs: of one data set.
-      potentials: theirs, (problem, weights).
-      found: negatives [K, N, 3] of all of them, Å.
-      mean: of the reference's energies, eV.
-      achiral: mirror images count as the same.
-    """
-    problem = potentials[-1][0]
-    far = np.zeros(0, int)
-    if problem.system.cell is None:
-        far = farthest(*distances(problem, found, achiral=achiral))
-    judged = []
-    for run, (problem, params) in zip(runs, potentials, strict=True):
-        now = energies_of(problem, params, found, mean)
-        threshold = float(run.metrics["spurious_threshold_ev"])
-        holes = hole_metrics(problem, params, found, now, far, threshold=threshold, mean=mean)
-        judged.append(run._replace(metrics=run.metrics | holes))
-    return judged
+def chain_record(config: ConfigDict, params: Params) -> dict[str, Any]:
+    """What the chains of an evaluation are of: settings, weights, code."""
+    versions = {key: value for key, value in binary.provenance().items() if key != "device"}
+    return {**settings_of(config), "weights": weights_digest(params), "versions": versions}
 
 
 def dataset_name(config: ConfigDict) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from experiments.comparison import Metrics as Metrics
 from experiments.comparison import compare, training_metrics
 from experiments.distributions import Distributions
+from experiments.kept_chains import KeptChains
 from experiments.problem import Problem, in_pieces
 from experiments.reference_statistics import evaluation_temperature, has_reference
 from experiments.stability import (
@@ -52,6 +54,7 @@ def evaluate(
     params: Params,
     reference: Distributions,
     progress: Callable[[Any], None] | None = None,
+    kept: KeptChains | None = None,
 ) -> Evaluation:
     """Runs fresh chains from held-out frames and compares what they sample with the reference.
 
@@ -61,8 +64,9 @@ def evaluate(
       params: to judge.
       reference: see `reference_statistics.reference_distributions`.
       progress: called after each window.
+      kept: where windows are, and go, so that an evaluation that was stopped goes on; None: nowhere.
     """
-    trajectory = run_chains(config, problem, params, progress)
+    trajectory = run_chains(config, problem, params, progress, kept)
     curves: dict[str, NDArray] = {}
     if config.evaluation.vacf_lags:
         chains = start_chains(config, problem, params)
@@ -108,22 +112,27 @@ def run_chains(
     problem: Problem,
     params: Params,
     progress: Callable[[Any], None] | None = None,
+    kept: KeptChains | None = None,
 ) -> Trajectory:
     """C fresh chains from `start_chains`. Energies are relative to the training mean."""
     sampler, state = start_chains(config, problem, params)
     settings = config.evaluation
-    windows = simulate(
+    run = partial(
+        simulate,
         sampler,
         problem.potential,
         problem.system,
         params,
-        state,
-        n_steps=settings.n_steps,
         record_every=settings.record_every,
         window_frames=_WINDOW_FRAMES,
         criterion=bond_criterion(config, problem),
     )
-    return collect(windows, progress)[0]
+    if kept is None:
+        return collect(run(state, n_steps=settings.n_steps), progress)[0]
+    found = kept.restore(state)
+    left = settings.n_steps - (found.windows[-1].step if found.windows else 0)
+    more = run(found.state, n_steps=left, alive=found.alive, intact=found.intact) if left > 0 else iter(())
+    return collect(kept.keep(found, more), progress)[0]
 
 
 def test_errors(problem: Problem, params: Params) -> Metrics:

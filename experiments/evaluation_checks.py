@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from experiments import binary
 from experiments.configurations import difference
 from experiments.distributions import Distributions
+from experiments.kept_chains import CHAINS
 from experiments.limits import check_limits
 from experiments.negatives import NEGATIVES, read_negatives
 from experiments.problem import Problem, check_data, label_engine, make_problem
@@ -125,7 +126,7 @@ def check_output(workdir: Path, output: str, config: ConfigDict) -> None:
     if workdir.resolve() not in folder.resolve().parents:
         raise ValueError(f"--output={output}: expected a folder's name, within the workdir")
     record = folder / SETTINGS
-    if not (folder / "metrics.json").exists():
+    if not (folder / "metrics.json").exists() and not (folder / CHAINS).exists():
         return
     if not record.exists():
         raise ValueError(f"{folder} holds an evaluation of unknown settings; expected another --output")

@@ -13,9 +13,9 @@ from typing import Any
 from absl import flags
 
 from experiments import binary
-from experiments.evaluate import load_params, weights_digest
 from experiments.model_files import write_model
 from experiments.problem import check_data, make_problem
+from experiments.weights import load_params, weights_digest
 
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a trained run.", allow_override=True)
 OUTPUT = flags.DEFINE_string("output", "", "Folder to write; it must not exist.", allow_override=True)

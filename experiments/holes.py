@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from experiments.comparison import Metrics
 from experiments.problem import Problem
 from experiments.relaxation import relaxed_energies
+from experiments.runs import Run
 from objectives.alignment import nearest_rmsd
 from potentials import Params, energies
 from potentials.units import KB
@@ -90,3 +93,33 @@ def low_minimum(problem: Problem, params: Params, mean: float) -> float:
     rows = np.unique(np.linspace(0, len(problem.test.energies) - 1, _RELAXED_TEST_FRAMES).astype(int))
     relaxed = relaxed_energies(problem.potential, params, problem.test.positions[rows])
     return float(np.nanquantile(relaxed, 0.1)) + problem.energy_shift - mean
+
+
+def with_holes(
+    runs: Sequence[Run],
+    potentials: Sequence[tuple[Problem, Params]],
+    found: NDArray,
+    *,
+    mean: float,
+    achiral: bool,
+) -> list[Run]:
+    """Runs with what the negatives of all of them say of each potential.
+
+    Args:
+      runs: of one data set.
+      potentials: theirs, (problem, weights).
+      found: negatives [K, N, 3] of all of them, Å.
+      mean: of the reference's energies, eV.
+      achiral: mirror images count as the same.
+    """
+    problem = potentials[-1][0]
+    far = np.zeros(0, int)
+    if problem.system.cell is None:
+        far = farthest(*distances(problem, found, achiral=achiral))
+    judged = []
+    for run, (problem, params) in zip(runs, potentials, strict=True):
+        now = energies_of(problem, params, found, mean)
+        threshold = float(run.metrics["spurious_threshold_ev"])
+        holes = hole_metrics(problem, params, found, now, far, threshold=threshold, mean=mean)
+        judged.append(run._replace(metrics=run.metrics | holes))
+    return judged

@@ -20,12 +20,12 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import binary
 from experiments.configs import base
-from experiments.evaluate import load_params
 from experiments.evaluation import test_errors
 from experiments.problem import Problem
 from experiments.starting_points import starting_weights
 from experiments.train import prepare, train
 from experiments.training import Schedule, make_optimiser, make_update, start
+from experiments.weights import load_params
 from objectives import Objective
 from potentials import POTENTIALS
 from potentials.registry import lookup

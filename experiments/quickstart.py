@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from experiments import binary
 from experiments.configs import ethanol
-from experiments.evaluate import evaluate_run, load_params, with_holes
+from experiments.evaluate import evaluate_run
 from experiments.evaluation_checks import check_evaluation
 from experiments.figures import figures, save
+from experiments.holes import with_holes
 from experiments.negatives import NEGATIVES, read_negatives
 from experiments.problem import Problem
 from experiments.reference_statistics import reference_distributions
@@ -27,6 +28,7 @@ from experiments.report import format_value, verdict, write_report
 from experiments.runs import Run, load_run
 from experiments.train import prepare, train
 from experiments.verdicts import consistency_sentences
+from experiments.weights import load_params
 from objectives import Objective
 
 WORKDIR = flags.DEFINE_string(

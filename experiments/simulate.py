@@ -6,8 +6,6 @@ state from which the same command goes on: after a kill, or with more --n_steps.
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,14 +22,15 @@ from tqdm import tqdm
 
 from experiments import binary
 from experiments.configurations import difference
-from experiments.evaluate import change, load_params, weights_digest
+from experiments.evaluate import change
 from experiments.evaluation import start_chains
 from experiments.interruption import interruptible
 from experiments.limits import check_limits
 from experiments.locks import sole_writer
-from experiments.npz_files import open_npz
 from experiments.problem import Problem, check_data, make_problem
+from experiments.state_files import read_state, write_state
 from experiments.trajectories import TrajectoryFiles
+from experiments.weights import load_params, weights_digest
 from potentials import Params, Potential, energy_and_forces
 from potentials.registry import lookup
 from samplers import SAMPLERS, Sampler, simulate
@@ -183,15 +182,8 @@ def observer(potential: Potential) -> Callable[[Params, State], dict[str, Array]
 
 def save(output: Path, settings: Mapping[str, Any], progress: Progress) -> None:
     """Replaces the state beside the trajectory, whole."""
-    leaves = {f"leaf_{i:03d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(progress.state))}
-    path = state_file(output)
-    partial = path.with_name(f".{path.name}.partial.npz")
-    record = json.dumps(settings, sort_keys=True)
     counts = {"done": progress.done, "alive": np.asarray(progress.alive), "written": progress.written}
-    with partial.open("wb") as file:
-        np.savez(file, settings=record, **counts, **leaves)
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_state(state_file(output), settings, progress.state, **counts)
 
 
 def restore(output: Path, files: TrajectoryFiles, settings: Mapping[str, Any], fresh: State) -> Progress:
@@ -215,19 +207,15 @@ def restore(output: Path, files: TrajectoryFiles, settings: Mapping[str, Any], f
         n_replicas = len(fresh.position)
         return Progress(0, fresh, jnp.ones(n_replicas, bool), np.zeros(n_replicas, np.int64))
     try:
-        with open_npz(path) as file:
-            record = {name: file[name] for name in file}
-        found, done = json.loads(str(record.pop("settings"))), int(record.pop("done"))
-        alive = jnp.asarray(record.pop("alive"))
+        found, record, state = read_state(path, fresh)
+        done, alive = int(record["done"]), jnp.asarray(record["alive"])
         if "written" not in record and bool(alive.all()):
             record["written"] = np.full(len(alive), done)  # of a version that did not note it
-        written = record.pop("written")
-        leaves = [jnp.asarray(record[name]) for name in sorted(record)]
+        written = record["written"]
     except (ValueError, KeyError) as error:
         raise ValueError(f"{path}: no readable state ({error}); move it and the trajectory away") from error
     if other := difference(found, dict(settings)):
         raise ValueError(f"{output} is of another simulation: {other}; expected another --output")
-    state = jax.tree.unflatten(jax.tree.structure(fresh), leaves)
     files.keep(written)
     binary.LOG.info("%s: goes on at frame %d", output, done)
     return Progress(done, state, alive, written)

@@ -18,13 +18,14 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import binary
-from experiments.evaluate import evaluate_run, load_params
+from experiments.evaluate import evaluate_run
 from experiments.evaluation_checks import check_evaluation
 from experiments.limits import check_limits
 from experiments.problem import Problem, make_problem
 from experiments.records import is_done, portable, record_name, summarise, table
 from experiments.studies import STUDIES, Study
 from experiments.train import prepare, train
+from experiments.weights import load_params
 from potentials.registry import lookup
 
 STUDY = flags.DEFINE_string("study", "gfn2", "Which study.")

@@ -144,6 +144,7 @@ def simulate(
     record_every: int,
     window_frames: int = 50,
     alive: Array | None = None,
+    intact: Array | None = None,
     criterion: Criterion = never,
     observe: Callable[[Params, State], Any] = nothing,
 ) -> Iterator[tuple[Window, State, Array]]:
@@ -163,7 +164,7 @@ def simulate(
       n_steps: rounded up to whole windows of `window_frames` × `record_every` steps.
       record_every: S.
       window_frames: frames a window, hence how often the host hears of progress.
-      alive: [R], from an earlier run that is being continued.
+      alive, intact: [R], from an earlier run that is being continued: not failed, and not met the criterion.
       criterion: of instability, looked at after every step; see `Window.intact_steps`.
       observe: (params, state of a device's R replicas) -> pytree of [R, ...], recorded with each frame.
 
@@ -172,7 +173,8 @@ def simulate(
     """
     if record_every < 1 or window_frames < 1 or n_steps < 1:
         raise ValueError("n_steps, record_every and window_frames must be at least 1")
-    alive = jnp.ones(len(state.position), bool) if alive is None else alive
+    yes = jnp.ones(len(state.position), bool)
+    alive, intact = (yes if given is None else given for given in (alive, intact))
     fixed_centre = hasattr(state, "chain")  # Nosé–Hoover chains conserve the total momentum
     degrees_of_freedom = 3 * len(system.numbers) - (3 if fixed_centre else 0)
     masses = None if system.cell is not None else jnp.asarray(system.masses, jnp.float32)
@@ -181,7 +183,7 @@ def simulate(
     limit = min(ROOM_LIMIT * room_in(params), len(system.numbers) - 1)
     mesh = mesh_for(state.position)
     params = place_everywhere(mesh, params)
-    progress = place_shares(mesh, _Progress(state, alive, alive, jnp.zeros(len(alive), jnp.int32)))
+    progress = place_shares(mesh, _Progress(state, alive, alive & intact, jnp.zeros(len(alive), jnp.int32)))
     run = partial(
         _window,
         sampler,

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments.evaluate import evaluate_run, potential_of
+from experiments.evaluate import evaluate_run
 from experiments.evaluation_checks import (
     check_output,
     check_reference,
@@ -15,6 +15,7 @@ from experiments.evaluation_checks import (
     other_run,
     vibrational_temperature,
 )
+from experiments.weights import potential_of
 from tests.experiments.small_problem import small, small_problem
 
 

@@ -18,9 +18,9 @@ from ase.io import read
 
 from experiments import binary
 from experiments.checkpoints import FORMAT, Checkpoints
-from experiments.evaluate import load_params
 from experiments.locks import sole_writer
 from experiments.train import prepare, train
+from experiments.weights import load_params
 from tests.experiments.small_problem import assert_same, small
 
 ROOT = Path(__file__).resolve().parents[2]

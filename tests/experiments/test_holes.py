@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.evaluate import with_holes
-from experiments.holes import distances, energies_of, farthest, hole_metrics
+from experiments.holes import distances, energies_of, farthest, hole_metrics, with_holes
 from experiments.runs import Run
 from potentials import from_energy
 from tests.experiments.small_problem import small_problem

@@ -17,10 +17,10 @@ from safetensors.numpy import load_file
 
 from experiments import binary
 from experiments.calculator import PotentialCalculator
-from experiments.evaluate import load_params, weights_digest
 from experiments.model_files import CARD, FUNCTION, TEXT, WEIGHTS, labels, named, write_model
 from experiments.train import prepare, train
 from experiments.verdicts import format_value
+from experiments.weights import load_params, weights_digest
 from potentials import energy_and_forces
 from tests.experiments.small_problem import small
 

@@ -12,9 +12,9 @@ from numpy.testing import assert_allclose
 from experiments import networks
 from experiments.binary import InputError
 from experiments.configs import peptide
-from experiments.evaluate import load_params
 from experiments.reference import find_molecule
 from experiments.train import prepare
+from experiments.weights import load_params
 from potentials import POTENTIALS, make_system
 from tests.experiments.small_problem import small
 

@@ -20,12 +20,12 @@ from absl.testing import flagsaver
 from ase.io import read, write
 
 from experiments import binary
-from experiments.evaluate import load_params
 from experiments.evaluation import start_chains
 from experiments.frame_files import read_frames
 from experiments.simulate import Progress, read_flags, restore, run, state_file
 from experiments.train import prepare, train
 from experiments.trajectories import TrajectoryFiles
+from experiments.weights import load_params
 from potentials.units import KB
 from samplers import Window
 from tests.experiments.small_problem import small, small_problem

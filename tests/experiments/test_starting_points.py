@@ -4,13 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import binary, evaluate
+from experiments import binary
 from experiments.checkpoints import Checkpoints
 from experiments.configs import base
 from experiments.problem import make_problem
 from experiments.starting_points import with_data, with_schedule
 from experiments.train import prepare
 from experiments.training import make_optimiser
+from experiments.weights import load_params
 from potentials.torch_weights import read_state_dict, schnet_params
 from tests.experiments.small_problem import assert_same
 from tests.experiments.small_run import run, small
@@ -89,7 +90,7 @@ def test_published_weights_are_a_run_without_updates(published, tmp_path):
     problem, _ = prepare(config)
     state = run(config, tmp_path / "run")
     assert state.step == 0
-    loaded = evaluate.load_params(tmp_path / "run", problem)
+    loaded = load_params(tmp_path / "run", problem)
     assert_same(loaded, state.params)
     given = schnet_params(read_state_dict(published))
     bias = loaded["readout_1"].pop("bias"), given["readout_1"].pop("bias")
