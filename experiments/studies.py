@@ -177,16 +177,10 @@ STUDIES = {
                 },
             ),
             "crmse": Variant("mse", water_crmse.CHANGES),
-            # From where the box holds together: windows that most replicas outlive, and what is left to
-            # mend are contacts that are too close and, some picoseconds apart, bonds that break.
+            # From where the box holds together: what is left to mend are contacts that are too close and,
+            # some picoseconds apart, bonds that break.
             "stable_after_crmse": Variant(
-                "crmse",
-                {
-                    **_STRUCTURE,
-                    "stable.n_steps": 100,
-                    "stable.bond_deviation": 0.5,
-                    "post_training.n_updates": 40,
-                },
+                "crmse", {**_STRUCTURE, "stable.bond_deviation": 0.5, "post_training.n_updates": 36}
             ),
             # The paper's sampler, at an eighth of its step: at 300 K its own is near the limit of what the
             # O-H stretch (110 eV/Å²) lets ULA do, and heats it several times.
