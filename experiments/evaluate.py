@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from experiments.evaluation_checks import (
 from experiments.figures import figures, save
 from experiments.holes import with_holes
 from experiments.interruption import interruptible
-from experiments.kept_chains import KeptChains
+from experiments.kept_chains import KeptChains, code_digest, remove_chains
 from experiments.locks import sole_writer
 from experiments.negatives import NEGATIVES, diagnose, read_negatives
 from experiments.problem import Problem, label_engine
@@ -101,6 +102,7 @@ def main() -> None:
         notes=[],
         summary=consistency_sentences(metrics),
     )
+    remove_chains(folder)
     binary.LOG.info("%s", verdict(runs[-1]).text)
     binary.LOG.info("%s", report)
 
@@ -138,7 +140,8 @@ def evaluate_run(
     bar: str = "",
 ) -> Metrics:
     """Evaluates and writes `metrics.json` and `curves.npz`; returns the metrics. Chains are kept window by
-    window until then. SIGTERM ends the process after the window that is under way, with status 0.
+    window, until `remove_chains`. SIGTERM ends the process after the window that is under way or, after the
+    last, when the metrics are written, with status 0.
 
     Args:
       config, problem, params: what is judged, and how.
@@ -147,32 +150,44 @@ def evaluate_run(
       bar: what the progress bar on the terminal is called; empty: none.
 
     Raises:
-      InputError: another process evaluates into the same folder; before any sampling.
+      InputError: another process evaluates into the same folder, or chains of something else are there;
+        before any sampling.
       OSError: the folder can not be written; likewise.
     """
     folder = workdir / output
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
         binary.write_atomically(folder / SETTINGS, json.dumps(settings_of(config), indent=1) + "\n")
-        return _evaluate_run(config, problem, params, workdir, folder, bar)
+        with interruptible() as interrupted:
+
+            def stop_where_asked() -> None:
+                if interrupted():
+                    binary.LOG.info("%s: stopped by SIGTERM; go on by the same command", folder)
+                    sys.exit(0)
+
+            return _evaluate_run(config, problem, params, workdir, folder, bar, stop_where_asked)
 
 
 def _evaluate_run(
-    config: ConfigDict, problem: Problem, params: Params, workdir: Path, folder: Path, bar: str
+    config: ConfigDict,
+    problem: Problem,
+    params: Params,
+    workdir: Path,
+    folder: Path,
+    bar: str,
+    stop_where_asked: Callable[[], None],
 ) -> Metrics:
     reference = reference_distributions(config, problem)
     steps = config.evaluation.n_steps
     kept = KeptChains(folder, chain_record(config, params))
-    with (
-        interruptible() as interrupted,
-        tqdm(total=steps, unit="step", unit_scale=True, desc=bar, disable=not bar) as shown,
-    ):
+    with tqdm(total=steps, unit="step", unit_scale=True, desc=bar, disable=not bar) as shown:
 
         def progress(window: Window) -> None:
-            shown.update(min(window.step, steps) - shown.n)
-            if interrupted():
-                binary.LOG.info("%s: stopped by SIGTERM; go on by the same command", folder)
-                sys.exit(0)
+            done = min(window.step, steps)
+            if not shown.n:  # compilation, and chains of before, say nothing of the rate
+                shown.initial = shown.n = done
+            shown.update(done - shown.n)
+            stop_where_asked()
 
         result = evaluate(config, problem, params, reference, progress, kept)
     metrics, curves = result.metrics, result.curves
@@ -197,14 +212,13 @@ def _evaluate_run(
     partial.replace(folder / "curves.npz")
     clean = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in metrics.items()}
     binary.write_atomically(folder / "metrics.json", json.dumps(clean, indent=1) + "\n")
-    kept.remove()
+    stop_where_asked()
     return metrics
 
 
 def chain_record(config: ConfigDict, params: Params) -> dict[str, Any]:
     """What the chains of an evaluation are of: settings, weights, code."""
-    versions = {key: value for key, value in binary.provenance().items() if key != "device"}
-    return {**settings_of(config), "weights": weights_digest(params), "versions": versions}
+    return {**settings_of(config), "weights": weights_digest(params), "code": code_digest()}
 
 
 def dataset_name(config: ConfigDict) -> str:

@@ -32,7 +32,7 @@ from objectives.observables import energy_spread
 from objectives.statistics import block_stderr
 from potentials import Params
 from potentials.neighbours import ROOM_LIMIT, room_in, with_room
-from samplers import Sampler, Trajectory, collect, make_sampler, simulate, tune_step_size
+from samplers import Sampler, Trajectory, Window, collect, make_sampler, simulate, tune_step_size
 from samplers.base import State
 
 _WINDOW_FRAMES = 50
@@ -63,7 +63,7 @@ def evaluate(
       problem: data, system and potential.
       params: to judge.
       reference: see `reference_statistics.reference_distributions`.
-      progress: called after each window.
+      progress: called after each new window.
       kept: where windows are, and go, so that an evaluation that was stopped goes on; None: nowhere.
     """
     trajectory = run_chains(config, problem, params, progress, kept)
@@ -130,9 +130,17 @@ def run_chains(
     if kept is None:
         return collect(run(state, n_steps=settings.n_steps), progress)[0]
     found = kept.restore(state)
-    left = settings.n_steps - (found.windows[-1].step if found.windows else 0)
-    more = run(found.state, n_steps=left, alive=found.alive, intact=found.intact) if left > 0 else iter(())
-    return collect(kept.keep(found, more), progress)[0]
+    left = settings.n_steps - found.step
+    more = iter(())
+    if left > 0:
+        before = {"alive": found.alive, "intact": found.intact, "room": found.room}
+        more = run(found.state, n_steps=left, **before)
+
+    def told(window: Window) -> None:
+        if progress is not None and window.step > found.step:
+            progress(window)
+
+    return collect(kept.keep(found, more), told)[0]
 
 
 def test_errors(problem: Problem, params: Params) -> Metrics:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from experiments import binary
 from experiments.configurations import difference
 from experiments.distributions import Distributions
-from experiments.kept_chains import CHAINS
+from experiments.kept_chains import CHAINS, WAYS_OUT
 from experiments.limits import check_limits
 from experiments.negatives import NEGATIVES, read_negatives
 from experiments.problem import Problem, check_data, label_engine, make_problem
@@ -135,8 +135,10 @@ def check_output(workdir: Path, output: str, config: ConfigDict) -> None:
         other = difference(found, settings_of(config))
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{record}: no readable settings ({error}); move {folder} away") from error
-    if other:
+    if other and (folder / "metrics.json").exists():
         raise ValueError(f"{folder} holds another evaluation: {other}; expected another --output")
+    if other:
+        raise ValueError(f"{folder} holds chains of another evaluation: {other}; {WAYS_OUT}")
 
 
 def settings_of(config: ConfigDict) -> dict[str, Any]:

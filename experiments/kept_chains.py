@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,8 +21,11 @@ from samplers import Window
 from samplers.base import State
 
 CHAINS = "chains.partial"
-"""Folder, in that of an evaluation, until its metrics are written."""
+"""Folder, in that of an evaluation, until its report is written."""
+WAYS_OUT = f"expected another --output, or {CHAINS} in it removed, to begin anew"
 _STATE = "state.npz"
+_CODE = ("potentials/*.py", "samplers/*.py", "experiments/evaluation.py", "experiments/stability.py")
+_PACKAGES = ("jax", "jaxlib", "jax-md", "flax", "e3nn-jax", "numpy")
 
 
 class Kept(NamedTuple):
@@ -31,13 +36,23 @@ class Kept(NamedTuple):
     alive: Array
     intact: Array
 
+    @property
+    def step(self) -> int:
+        """How many steps are done."""
+        return self.windows[-1].step if self.windows else 0
+
+    @property
+    def room(self) -> int:
+        """See `simulate`."""
+        return self.windows[-1].room if self.windows else 0
+
 
 class KeptChains:
     """Windows in a folder, and the state from which the next would start.
 
     Args:
       folder: of the evaluation.
-      record: JSON of what decides the chains, and in whose absence they are not gone on with.
+      record: JSON of what decides the chains. Those of another record are not gone on with.
     """
 
     def __init__(self, folder: Path, record: Mapping[str, Any]):
@@ -45,24 +60,32 @@ class KeptChains:
         self._record = record
 
     def restore(self, fresh: State) -> Kept:
-        """What is there, or the beginning: of nothing, of other chains, of files that can not be read."""
+        """What is there, or the beginning where there is nothing.
+
+        Args:
+          fresh: the state of the beginning.
+
+        Raises:
+          InputError: chains of something else, or files that can not be read. Nothing is changed then.
+        """
         ones = jnp.ones(len(fresh.position), bool)
-        beginning = Kept([], fresh, ones, ones)
         if not (self._folder / _STATE).exists():
-            return beginning
+            return Kept([], fresh, ones, ones)
         try:
-            saved = read_state(self._folder / _STATE, fresh)
+            saved = read_state(self._folder / _STATE)
             if other := difference(saved.record, dict(self._record)):
-                raise ValueError(f"they are of other chains: {other}")
+                raise binary.InputError(f"{self._folder} holds chains of something else: {other}; {WAYS_OUT}")
             windows = [self._read(i) for i in range(int(saved.arrays["windows"]))]
             alive, intact = (jnp.asarray(saved.arrays[name]) for name in ("alive", "intact"))
-        except (ValueError, KeyError, OSError) as error:
-            binary.LOG.warning("%s: begun anew (%s)", self._folder, error)
-            return beginning
+            state = saved.state(fresh)
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            raise binary.InputError(f"{self._folder}: no readable chains ({error}); {WAYS_OUT}") from error
         binary.LOG.info("%s: goes on after %d windows", self._folder, len(windows))
-        return Kept(windows, saved.state, alive, intact)
+        return Kept(windows, state, alive, intact)
 
-    def keep(self, kept: Kept, windows: Iterator[tuple[Window, State, Array]]) -> Iterator[tuple]:
+    def keep(
+        self, kept: Kept, windows: Iterator[tuple[Window, State, Array]]
+    ) -> Iterator[tuple[Window, State, Array]]:
         """Those there, then new ones, each on the disk before it is handed on.
 
         Args:
@@ -71,25 +94,18 @@ class KeptChains:
         """
         for window in kept.windows:
             yield window, kept.state, kept.alive
-        done = len(kept.windows)
-        steps = kept.windows[-1].step if done else 0
-        intact_steps = kept.windows[-1].intact_steps if done else 0
-        for window, state, alive in windows:
+        intact_steps = kept.windows[-1].intact_steps if kept.windows else np.int32(0)
+        for done, (window, state, alive) in enumerate(windows, start=len(kept.windows)):
             window = window._replace(
-                step=steps + window.step, intact_steps=(intact_steps + window.intact_steps).astype(np.int32)
+                step=kept.step + window.step, intact_steps=intact_steps + window.intact_steps
             )
             self._folder.mkdir(parents=True, exist_ok=True)
             arrays = {name: value for name, value in window._asdict().items() if name != "observed"}
             write_arrays(self._path(done), **arrays)
-            done += 1
             intact = window.intact_steps == window.step
-            counts = {"windows": done, "alive": np.asarray(alive), "intact": intact}
+            counts = {"windows": done + 1, "alive": np.asarray(alive), "intact": intact}
             write_state(self._folder / _STATE, self._record, state, **counts)
             yield window, state, alive
-
-    def remove(self) -> None:
-        """When they are of no more use."""
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _path(self, index: int) -> Path:
         return self._folder / f"window_{index:05d}.npz"
@@ -97,4 +113,21 @@ class KeptChains:
     def _read(self, index: int) -> Window:
         with open_npz(self._path(index)) as file:
             arrays = {name: file[name] for name in file}
-        return Window(**{**arrays, "step": int(arrays["step"])})
+        return Window(**{**arrays, "step": int(arrays["step"]), "room": int(arrays["room"])})
+
+
+def remove_chains(folder: Path) -> None:
+    """Removes the chains of an evaluation, when they are of no more use."""
+    shutil.rmtree(folder / CHAINS, ignore_errors=True)
+
+
+def code_digest() -> str:
+    """By which chains of other code are told: the package's that makes them, and versions of what it uses."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for pattern in _CODE:
+        for path in sorted(root.glob(pattern)):
+            digest.update(path.name.encode() + path.read_bytes())
+    for package in _PACKAGES:
+        digest.update(importlib.metadata.version(package).encode())
+    return digest.hexdigest()[:16]

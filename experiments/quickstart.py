@@ -21,6 +21,7 @@ from experiments.evaluate import evaluate_run
 from experiments.evaluation_checks import check_evaluation
 from experiments.figures import figures, save
 from experiments.holes import with_holes
+from experiments.kept_chains import remove_chains
 from experiments.negatives import NEGATIVES, read_negatives
 from experiments.problem import Problem
 from experiments.reference_statistics import reference_distributions
@@ -112,6 +113,7 @@ def run_stage(name: str, config: ConfigDict, problem: Problem, objective: Object
         binary.LOG.info("%s: evaluated already", workdir)
         return
     evaluate_run(config, problem, load_params(workdir, problem), workdir, bar=f"{name}: sampling")
+    remove_chains(workdir / "eval")
 
 
 def print_table(runs: list[Run]) -> None:

@@ -207,15 +207,17 @@ def restore(output: Path, files: TrajectoryFiles, settings: Mapping[str, Any], f
         n_replicas = len(fresh.position)
         return Progress(0, fresh, jnp.ones(n_replicas, bool), np.zeros(n_replicas, np.int64))
     try:
-        found, record, state = read_state(path, fresh)
+        saved = read_state(path)
+        record = saved.arrays
         done, alive = int(record["done"]), jnp.asarray(record["alive"])
         if "written" not in record and bool(alive.all()):
             record["written"] = np.full(len(alive), done)  # of a version that did not note it
         written = record["written"]
     except (ValueError, KeyError) as error:
         raise ValueError(f"{path}: no readable state ({error}); move it and the trajectory away") from error
-    if other := difference(found, dict(settings)):
+    if other := difference(saved.record, dict(settings)):
         raise ValueError(f"{output} is of another simulation: {other}; expected another --output")
+    state = saved.state(fresh)
     files.keep(written)
     binary.LOG.info("%s: goes on at frame %d", output, done)
     return Progress(done, state, alive, written)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
 from experiments.npz_files import open_npz
@@ -20,11 +21,19 @@ _LEAF = "leaf_"
 
 
 class SavedState(NamedTuple):
-    """Attributes: record, what was noted with it; arrays, by name; state."""
+    """Attributes: record, what was noted with it; arrays, by name; leaves, of the state."""
 
     record: dict[str, Any]
     arrays: dict[str, NDArray]
-    state: State
+    leaves: list[Array]
+
+    def state(self, like: State) -> State:
+        """The state, of the structure of another.
+
+        Raises:
+          ValueError: the structure is not this one's.
+        """
+        return jax.tree.unflatten(jax.tree.structure(like), self.leaves)
 
 
 def write_arrays(path: Path, **arrays: ArrayLike) -> None:
@@ -49,16 +58,12 @@ def write_state(path: Path, record: Mapping[str, Any], state: State, **arrays: A
     write_arrays(path, settings=json.dumps(record, sort_keys=True), **arrays, **leaves)
 
 
-def read_state(path: Path, like: State) -> SavedState:
+def read_state(path: Path) -> SavedState:
     """What `write_state` wrote.
-
-    Args:
-      path: its file.
-      like: a state of the same structure.
 
     Raises:
       OSError: no such file.
-      ValueError: an unreadable file, or a state of another structure.
+      ValueError: an unreadable file.
     """
     with open_npz(path) as file:
         arrays = {name: file[name] for name in file}
@@ -67,4 +72,4 @@ def read_state(path: Path, like: State) -> SavedState:
     record = json.loads(str(arrays.pop("settings")))
     names = sorted(name for name in arrays if name.startswith(_LEAF))
     leaves = [jnp.asarray(arrays.pop(name)) for name in names]
-    return SavedState(record, arrays, jax.tree.unflatten(jax.tree.structure(like), leaves))
+    return SavedState(record, arrays, leaves)

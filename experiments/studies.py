@@ -199,7 +199,10 @@ STUDIES = {
     ),
     "peptide": Study(
         small_peptide.get_config(),
-        {"mse": Variant("", {}), "stable": Variant("mse", {**_WINDOWS, "objective": "stable"})},
+        {
+            "mse": Variant("", {}),
+            "stable": Variant("mse", {**_WINDOWS, "objective": "stable", "training.batch_size": 16}),
+        },
         files=("peptide.npz",),
         made_by="python -m experiments.reference --molecule=ac-ala3-nhme",
     ),

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from experiments import binary
 from experiments.evaluate import evaluate_run
 from experiments.evaluation_checks import check_evaluation
+from experiments.kept_chains import remove_chains
 from experiments.limits import check_limits
 from experiments.problem import Problem, make_problem
 from experiments.records import is_done, portable, record_name, summarise, table
@@ -143,6 +144,7 @@ def run_cell(study: Study, name: str, n_frames: int, seed: int, root: Path, resu
             check_evaluation(judged, problem, has_negatives=bool(config.init_from))
         params = load_params(workdir, problem)
         evaluate_run(judged, problem, params, workdir, output=output, bar=f"{workdir.name}: sampling")
+        remove_chains(workdir / output)
         metrics = json.loads((workdir / output / "metrics.json").read_text())
         record = {"config": portable(judged), "metrics": metrics}
         path = results / record_name(name, n_frames, seed, output)

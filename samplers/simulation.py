@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from numpy.typing import NDArray
 
 from potentials.base import Params, Potential
-from potentials.neighbours import ROOM_LIMIT, room_in
+from potentials.neighbours import ROOM_LIMIT, room_in, with_room
 from potentials.system import System
 from samplers.base import Sampler, State, centre, kinetic_temperature, where_replica
 from samplers.devices import by_shares, mesh_for, place_everywhere, place_shares
@@ -36,6 +36,7 @@ class Window(NamedTuple):
         criterion or died; all of them where it never did.
       step: number of steps done when the window ended.
       observed: what `observe` made of each frame's states, a pytree of [S, R, ...].
+      room: that the neighbour lists had at the end; 0 where there are none.
     """
 
     positions: NDArray[np.float32]
@@ -45,6 +46,7 @@ class Window(NamedTuple):
     intact_steps: NDArray[np.int32]
     step: int
     observed: Any = ()
+    room: int = 0
 
 
 def advance(
@@ -145,6 +147,7 @@ def simulate(
     window_frames: int = 50,
     alive: Array | None = None,
     intact: Array | None = None,
+    room: int = 0,
     criterion: Criterion = never,
     observe: Callable[[Params, State], Any] = nothing,
 ) -> Iterator[tuple[Window, State, Array]]:
@@ -165,6 +168,7 @@ def simulate(
       record_every: S.
       window_frames: frames a window, hence how often the host hears of progress.
       alive, intact: [R], from an earlier run that is being continued: not failed, and not met the criterion.
+      room: likewise, of its latest window; 0: that of the params, by which the limit is set in any case.
       criterion: of instability, looked at after every step; see `Window.intact_steps`.
       observe: (params, state of a device's R replicas) -> pytree of [R, ...], recorded with each frame.
 
@@ -181,6 +185,7 @@ def simulate(
     per_window = record_every * window_frames
     params = jax.jit(potential.tabulate)(params)
     limit = min(ROOM_LIMIT * room_in(params), len(system.numbers) - 1)
+    params = with_room(params, room) if room else params
     mesh = mesh_for(state.position)
     params = place_everywhere(mesh, params)
     progress = place_shares(mesh, _Progress(state, alive, alive & intact, jnp.zeros(len(alive), jnp.int32)))
@@ -213,7 +218,7 @@ def simulate(
             begun = begun._replace(state=sampler.refresh(params, begun.state))
         intact_steps = np.asarray(progress.intact_steps)
         records, observed = jax.device_get(recorded)
-        window = Window(*records, intact_steps, (index + 1) * per_window, observed)
+        window = Window(*records, intact_steps, (index + 1) * per_window, observed, room_in(params))
         yield window, progress.state, progress.alive
 
 

@@ -58,6 +58,39 @@ def test_a_window_is_made_again_with_more_room(gas, make):
     assert_allclose(found.positions, expected.positions, atol=5e-3)
 
 
+def test_a_run_that_is_continued_has_the_room_it_had(gas):
+    """Where a replica that met the criterion is in want of the room that it was given before."""
+    system, potential, params, positions = gas
+    start = neighbours(np.asarray(positions))
+    params = {**params, SLOTS: jnp.zeros(start)}
+    sampler = baoab(potential, system, timestep=5.0, friction=10.0)
+    state = sampler.init(jax.random.key(1), params, positions)
+
+    def dense(frames):
+        steps = frames[:, :, None] - frames[:, None]
+        steps -= jnp.round(steps / CELL.diagonal()) * CELL.diagonal()
+        near = jnp.sum(jnp.sum(steps**2, axis=-1) < NETWORK["cutoff"] ** 2, axis=-1)
+        return jnp.max(near, axis=-1) - 1 > start
+
+    def run(state, windows, **before):
+        settings = {"n_steps": 20 * windows, "record_every": 5, "window_frames": 4, "criterion": dense}
+        return list(simulate(sampler, potential, system, params, state, **settings, **before))
+
+    whole = run(state, 4)
+    rooms = [window.room for window, _, _ in whole]
+    grown = next(i for i, room in enumerate(rooms) if room > start) + 1
+    assert grown < 4
+    window, state, alive = whole[grown - 1]
+    intact = jnp.asarray(window.intact_steps == window.step)
+    assert alive.all() and not intact.all()
+    rest = run(state, 4 - grown, alive=alive, intact=intact, room=window.room)
+    for (expected, _, _), (found, _, _) in zip(whole[grown:], rest, strict=True):
+        assert found.alive.all() and found.room == expected.room
+        np.testing.assert_array_equal(found.positions, expected.positions)
+        np.testing.assert_array_equal(found.energies, expected.energies)
+        np.testing.assert_array_equal(window.intact_steps + found.intact_steps, expected.intact_steps)
+
+
 def neighbours(frames):
     """The largest number of neighbours in frames [..., N, 3]."""
     steps = frames[..., :, None, :] - frames[..., None, :, :]
