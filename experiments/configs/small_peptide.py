@@ -17,16 +17,10 @@ def get_config() -> ConfigDict:
     config.nequip.n_features = 16
     config.pre_training.n_updates = 9000
     config.training.batch_size = 4
-    # So few windows want longer steps than the paper's SGD makes: 24 of 500 steps changed nothing by it.
     config.stable.n_replicas = 8
-    config.stable.n_steps = 200
-    config.stable.record_every = 20
-    config.stable.qm_weight = 100.0
-    config.stable.plateau_patience = 1000
-    config.post_training.optimiser = "adam"
-    config.post_training.initial = 2e-4
-    config.post_training.final = 2e-5
-    config.post_training.n_updates = 150  # windows
+    config.stable.n_steps = 500
+    config.stable.record_every = 25
+    config.post_training.n_updates = 80  # windows
     config.evaluation.n_chains = 8
     config.evaluation.n_steps = 10_000  # 5 ps
     config.evaluation.record_every = 20
