@@ -129,7 +129,7 @@ def test_what_could_be_lost_is_refused(trained, tmp_path):
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert "a.extxyz is of another simulation: seed is 0 there and 1 here" in result.stderr.splitlines()[-1]
     result = simulate(trained[0], tmp_path / "a.extxyz", *few, "--sampler=ula")  # whose state is another
-    assert "sampler is 'baoab' there and 'ula' here; expected another --output" in result.stderr
+    assert "is of another simulation: baoab.friction is 1.0 there and None here" in result.stderr
     for name, words in (
         ("theirs.extxyz", "theirs.extxyz exists and is no simulation that could go on"),
         ("damaged.extxyz", "damaged.extxyz.state.npz: no readable state"),
