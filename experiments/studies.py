@@ -163,19 +163,6 @@ STUDIES = {
             # Molecules of this network collapse onto one another with their bonds in order, which the mean
             # bond length does not see: g(r) of each molecule does. Windows as short as that takes.
             "stable_structure": Variant("mse", _STRUCTURE),
-            # As many steps, in five times as many windows, each begun nearer to where a replica breaks.
-            "stable_structure_short": Variant(
-                "mse",
-                {
-                    **_STRUCTURE,
-                    "stable.n_replicas": 16,
-                    "stable.n_steps": 10,
-                    "stable.f_max": 0.5,
-                    "stable.n_cycles": 100,
-                    "stable.max_learning_windows": 20,
-                    "post_training.n_updates": 300,
-                },
-            ),
             "crmse": Variant("mse", water_crmse.CHANGES),
             # From where the box holds together: what is left to mend are contacts that are too close and,
             # some picoseconds apart, bonds that break.
