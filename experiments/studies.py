@@ -188,6 +188,24 @@ STUDIES = {
         small_peptide.get_config(),
         {
             "mse": Variant("", {}),
+            "crmse": Variant(
+                "mse",
+                {
+                    "objective": "crmse",
+                    "crmse.weight": 0.001,
+                    "contrastive.sampler": "baoab",
+                    "contrastive.n_chains": 16,
+                    "contrastive.n_steps": 20,
+                    "contrastive.hotter": (1.4,),
+                    "contrastive.restart_fraction": 0.05,
+                    "training.batch_size": 16,
+                    "training.log_every": 10,
+                    "training.checkpoint_every": 10,
+                    "post_training.n_updates": 200,
+                    "post_training.warmup": 20,
+                    "post_training.average_decay": 0.98,
+                },
+            ),
             "stable": Variant("mse", {**_WINDOWS, "objective": "stable"}),
             # The hydrogens of a methyl group meet at 1 Å with all bonds in order: the distance tells when,
             # and of eight replicas' angles, a few of 75, more than of their 861 distances. So few windows
