@@ -17,6 +17,7 @@ from experiments.evaluation import (
     run_chains,
     settings_metrics,
 )
+from experiments.kept_chains import remove_chains
 from experiments.runs import Run, has_group, load_run, time_label
 from experiments.stability import (
     broken_frames,
@@ -314,6 +315,7 @@ def test_what_is_written_can_be_read(tmp_path):
     assert run.metrics.keys() == metrics.keys()
     assert run.metrics["objective"] == "mse" and run.metrics["dataset"] == "ethanol_gfn2"
     assert time_label(run) == "ULA steps"
+    remove_chains(tmp_path / "eval_ula")
     left = {p.name for p in (tmp_path / "eval_ula").iterdir()}
     assert left == {".lock", "curves.npz", "metrics.json", "settings.json"}
 
