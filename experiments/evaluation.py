@@ -133,8 +133,7 @@ def run_chains(
     left = settings.n_steps - found.step
     more = iter(())
     if left > 0:
-        before = {"alive": found.alive, "intact": found.intact, "room": found.room}
-        more = run(found.state, n_steps=left, **before)
+        more = run(found.state, n_steps=left, **found.before)
 
     def told(window: Window) -> None:
         if progress is not None and window.step > found.step:

@@ -29,12 +29,10 @@ _PACKAGES = ("jax", "jaxlib", "jax-md", "flax", "e3nn-jax", "numpy")
 
 
 class Kept(NamedTuple):
-    """Attributes: windows, done so far; state of the replicas; alive, intact, [R], see `simulate`."""
+    """Attributes: windows, done so far; state of the replicas."""
 
     windows: list[Window]
     state: State
-    alive: Array
-    intact: Array
 
     @property
     def step(self) -> int:
@@ -42,9 +40,13 @@ class Kept(NamedTuple):
         return self.windows[-1].step if self.windows else 0
 
     @property
-    def room(self) -> int:
-        """See `simulate`."""
-        return self.windows[-1].room if self.windows else 0
+    def before(self) -> dict[str, Any]:
+        """What `simulate` is to know of them."""
+        if not self.windows:
+            return {}
+        last = self.windows[-1]
+        intact = jnp.asarray(last.intact_steps == last.step)
+        return {"alive": jnp.asarray(last.alive[-1]), "intact": intact, "room": last.room}
 
 
 class KeptChains:
@@ -68,20 +70,18 @@ class KeptChains:
         Raises:
           InputError: chains of something else, or files that can not be read. Nothing is changed then.
         """
-        ones = jnp.ones(len(fresh.position), bool)
         if not (self._folder / _STATE).exists():
-            return Kept([], fresh, ones, ones)
+            return Kept([], fresh)
         try:
             saved = read_state(self._folder / _STATE)
             if other := difference(saved.record, dict(self._record)):
                 raise binary.InputError(f"{self._folder} holds chains of something else: {other}; {WAYS_OUT}")
             windows = [self._read(i) for i in range(int(saved.arrays["windows"]))]
-            alive, intact = (jnp.asarray(saved.arrays[name]) for name in ("alive", "intact"))
             state = saved.state(fresh)
         except (ValueError, KeyError, FileNotFoundError) as error:
             raise binary.InputError(f"{self._folder}: no readable chains ({error}); {WAYS_OUT}") from error
         binary.LOG.info("%s: goes on after %d windows", self._folder, len(windows))
-        return Kept(windows, state, alive, intact)
+        return Kept(windows, state)
 
     def keep(
         self, kept: Kept, windows: Iterator[tuple[Window, State, Array]]
@@ -93,7 +93,7 @@ class KeptChains:
           windows: of a simulation from its state.
         """
         for window in kept.windows:
-            yield window, kept.state, kept.alive
+            yield window, kept.state, jnp.asarray(window.alive[-1])
         intact_steps = kept.windows[-1].intact_steps if kept.windows else np.int32(0)
         for done, (window, state, alive) in enumerate(windows, start=len(kept.windows)):
             window = window._replace(
@@ -102,9 +102,7 @@ class KeptChains:
             self._folder.mkdir(parents=True, exist_ok=True)
             arrays = {name: value for name, value in window._asdict().items() if name != "observed"}
             write_arrays(self._path(done), **arrays)
-            intact = window.intact_steps == window.step
-            counts = {"windows": done + 1, "alive": np.asarray(alive), "intact": intact}
-            write_state(self._folder / _STATE, self._record, state, **counts)
+            write_state(self._folder / _STATE, self._record, state, windows=done + 1)
             yield window, state, alive
 
     def _path(self, index: int) -> Path:
