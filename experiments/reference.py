@@ -10,7 +10,6 @@ is repeated.
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from experiments import binary
 from experiments.distributions import energy_bin_edges, measure, to_arrays
 from experiments.engines import ENGINES, require_engine
 from experiments.reference_chains import ChainSettings, chain_path, check_chain, run_chain
+from experiments.workers import run_jobs
 from objectives.dihedrals import find_dihedrals
 from objectives.observables import virial_temperature
 from objectives.statistics import autocorrelation_time
@@ -84,8 +84,7 @@ def main() -> None:
             check_chain(chain_path(folder, chain), atoms, settings)
         folder.mkdir(parents=True, exist_ok=True)
     jobs = [(atoms, settings, chain, folder) for chain in range(CHAINS.value)]
-    with multiprocessing.get_context("spawn").Pool(PROCESSES.value) as pool:
-        paths = pool.starmap(run_chain, jobs, chunksize=1)
+    paths = run_jobs(run_chain, jobs, PROCESSES.value)
     arrays = assemble(atoms, settings, paths, counts, achiral=ACHIRAL.value)
     warn_of_temperature(arrays["reference_kinetic_temperature"], settings.temperature, settings.timestep_fs)
     partial = Path(OUTPUT.value).with_suffix(".partial.npz")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from experiments.spc_fw import (
     water_numbers,
 )
 from experiments.structure import BALLISTIC, centres_of_mass, radial_distributions
+from experiments.workers import run_jobs
 from objectives.angles import bond_angles
 from objectives.dynamics import diffusivity
 from objectives.observables import bond_lengths
@@ -70,8 +70,7 @@ def main() -> None:
         for chain in range(CHAINS.value):
             is_chain_done(chain_path(folder, chain), settings)
     jobs = [(settings, chain, folder) for chain in range(CHAINS.value)]
-    with multiprocessing.get_context("spawn").Pool(PROCESSES.value) as pool:
-        paths = pool.starmap(run_chain, jobs, chunksize=1)
+    paths = run_jobs(run_chain, jobs, PROCESSES.value)
     chains = [dict(np.load(path)) for path in paths]
     split = round(_SHARE * len(chains))
     text = json.dumps({**liquid_metrics(settings, chains), **vars(settings)}, indent=1) + "\n"
