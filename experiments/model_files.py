@@ -21,6 +21,7 @@ from experiments import binary
 from experiments.evaluate import dataset_name
 from experiments.problem import Problem
 from experiments.records import portable
+from experiments.starting_points import data_room
 from experiments.verdicts import format_value
 from potentials import Params, Potential, energy_and_forces
 from potentials.neighbours import MARGIN, room_in, with_room
@@ -82,8 +83,9 @@ def write_model(
 
 def roomy(problem: Problem, params: Params) -> int:
     """Neighbours that the exported list of a box has room for, which can not grow: with a margin over those
-    that the run has seen; 0 for a molecule."""
-    return min(math.ceil(MARGIN * room_in(params)), len(problem.system.numbers) - 1)
+    that the run has made room for, or its data want; 0 for a molecule."""
+    wanted = max(room_in(params), data_room(problem))
+    return min(math.ceil(MARGIN * wanted), len(problem.system.numbers) - 1)
 
 
 def named(params: Params) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from experiments.configs import base
 from experiments.configurations import complete, difference
 from experiments.problem import Problem
 from experiments.training import make_optimiser
-from potentials.neighbours import SLOTS, room_in, with_room
+from potentials.neighbours import MARGIN, SLOTS, room_in, with_room
 from potentials.torch_weights import read_state_dict, schnet_params, schnet_settings
 
 
@@ -102,12 +102,12 @@ def starting_weights(config: ConfigDict, problem: Problem) -> tuple[Any, Any]:
     return params, moments
 
 
-def data_room(problem: Problem) -> int:
+def data_room(problem: Problem, margin: float = MARGIN) -> int:
     """Neighbours that the frames of a box want room for, with a margin; 0 for a molecule."""
     if problem.potential.room_for is None:
         return 0
-    batches = (problem.train, problem.validation, problem.test)
-    return max(problem.potential.room_for(batch.positions) for batch in batches if len(batch.energies))
+    frames = [b.positions for b in (problem.train, problem.validation, problem.test) if len(b.energies)]
+    return max(problem.potential.room_for(positions, margin) for positions in frames)
 
 
 def published_weights(config: ConfigDict, problem: Problem, template: Any) -> Any:

@@ -163,8 +163,16 @@ STUDIES = {
             # Molecules of this network collapse onto one another with their bonds in order, which the mean
             # bond length does not see: g(r) of each molecule does. Windows as short as that takes.
             "stable_structure": Variant("mse", _STRUCTURE),
-            # A wall that keeps molecules apart from the start, and twice the updates.
-            "mse_zbl": Variant("", {"zbl.enabled": True, "pre_training.n_updates": 12_000}),
+            # A wall that keeps molecules apart from the start, and more updates.
+            "mse_zbl": Variant(
+                "",
+                {
+                    "zbl.enabled": True,
+                    "pre_training.n_updates": 10_000,
+                    "training.log_every": 250,
+                    "training.checkpoint_every": 1000,
+                },
+            ),
             "crmse": Variant("mse", water_crmse.CHANGES),
             # From where the box holds together: what is left to mend are contacts that are too close and,
             # some picoseconds apart, bonds that break.

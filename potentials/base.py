@@ -29,8 +29,8 @@ class Potential(NamedTuple):
         evaluate many times. For samplers; the gradient with respect to them is of no use.
       overflow: (params, positions [N, 3]) -> bool, whether the energy is NaN for want of room in the
         neighbour list of a periodic box. None where there is no list.
-      room_for: (positions [..., N, 3]), on the host -> how many neighbours these frames want room for, with
-        a margin (`neighbours.with_room`). None where there is no list.
+      room_for: (positions [..., N, 3], margin), on the host -> how many neighbours these frames want room
+        for, times the margin (by default `neighbours.MARGIN`). None where there is no list.
     """
 
     init: Callable[..., Params]
@@ -38,7 +38,7 @@ class Potential(NamedTuple):
     atomic_energies: Callable[..., Array]
     tabulate: Callable[[Params], Params] = _same
     overflow: Callable[..., Array] | None = None
-    room_for: Callable[[Any], int] | None = None
+    room_for: Callable[..., int] | None = None
 
 
 def from_atomic_energies(

@@ -82,10 +82,10 @@ def potential_on_edges(
     def overflow(params: Params, positions: Array) -> Array:
         return box.edges(positions, len(params[SLOTS]))[1]
 
-    def room_for(positions: ArrayLike) -> int:
+    def room_for(positions: ArrayLike, margin: float = MARGIN) -> int:
         frames = jnp.asarray(positions).reshape(-1, len(system.numbers), 3)
         seen = int(jax.jit(lambda x: jnp.max(jax.lax.map(box.count, x)))(frames))
-        return max(min(int(np.ceil(MARGIN * seen)), len(system.numbers) - 1), 1)
+        return max(min(int(np.ceil(margin * seen)), len(system.numbers) - 1), 1)
 
     return from_atomic_energies(init_in_box, in_box, overflow=overflow, room_for=room_for, **settings)
 

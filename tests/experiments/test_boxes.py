@@ -23,7 +23,7 @@ from experiments.full_lists import roomy_update
 from experiments.model_files import labels, roomy, write_model
 from experiments.problem import lasting_bonds, make_problem
 from experiments.runs import load_run, named_groups
-from experiments.starting_points import starting_weights
+from experiments.starting_points import data_room, starting_weights
 from experiments.train import prepare, train
 from experiments.training import TrainState, start
 from experiments.verdicts import consistency_sentences
@@ -125,7 +125,7 @@ def test_calculator_and_artefact_of_a_box(argon, tmp_path):
 def test_the_calculator_makes_room_and_an_artefact_says_what_it_lacks(argon, tmp_path, monkeypatch):
     config = small(argon)
     problem, state = run(config, tmp_path / "mse")
-    limit, before = 7, room_in(state.average)
+    limit = 7
     monkeypatch.setattr(calculator, "load_params", lambda *_: with_room(state.average, 4))
     # All eight atoms within the cutoff of one another: more than a liquid would ever have.
     close = np.array(list(np.ndindex(2, 2, 2))) * 1.2 + 3.0
@@ -152,7 +152,7 @@ def test_the_calculator_makes_room_and_an_artefact_says_what_it_lacks(argon, tmp
     frame.calc = PotentialCalculator.from_run(tmp_path / "mse")  # up to 6: what wants more has collapsed
     with pytest.raises(CalculationFailed, match="more neighbours"):
         frame.get_potential_energy()
-    assert roomy(problem, state.average) == min(int(np.ceil(MARGIN * before)), limit)
+    assert roomy(problem, state.average) == min(int(np.ceil(MARGIN * data_room(problem))), limit)
 
 
 def test_negatives_tell_of_a_full_list(argon):
@@ -187,6 +187,19 @@ def test_an_update_with_a_full_list_is_made_again_with_room(argon, monkeypatch):
     assert rooms == [3, 4]
     (line,) = told
     assert "room for 4 neighbours is the most that is made" in line
+
+
+def test_without_chains_there_is_room_for_the_frames_and_no_more(argon, tmp_path):
+    problem, state = run(small(argon), tmp_path / "mse")
+    every = np.concatenate([b.positions for b in (problem.train, problem.validation, problem.test)])
+    room = room_in(state)
+    assert room == problem.potential.room_for(every, 1.0) < data_room(problem)
+    for params, finite in ((state.params, True), (with_room(state.params, room - 1), False)):
+        energies = [problem.potential.energy(params, x) for x in every]
+        assert np.isfinite(energies).all() == finite
+    config = small(argon, objective="contrastive", init_from=str(tmp_path / "mse"))
+    params, _ = starting_weights(config, problem)
+    assert room_in(params) == data_room(problem)
 
 
 def test_a_checkpoint_remembers_the_room(argon, tmp_path):
