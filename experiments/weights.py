@@ -11,18 +11,20 @@ import numpy as np
 from experiments import binary
 from experiments.checkpoints import Checkpoints
 from experiments.problem import Problem, make_problem
+from experiments.starting_points import data_room
 from experiments.training import make_optimiser
 from potentials import Params
+from potentials.neighbours import room_in, with_room
 
 
 def load_params(workdir: Path, problem: Problem) -> Params:
-    """The averaged weights of the latest checkpoint."""
+    """The averaged weights of the latest checkpoint; in a box with room for a simulation's first windows."""
     params = problem.potential.init(jax.random.PRNGKey(0))
     checkpoints = Checkpoints(workdir)
     # Clipping has no state, so any norm gives the template.
     _, average, _ = checkpoints.restore_weights(params, make_optimiser(1.0).init(params))
     checkpoints.close()
-    return average
+    return with_room(average, max(data_room(problem), room_in(average)))
 
 
 def weights_digest(params: Params) -> str:
