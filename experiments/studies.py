@@ -105,6 +105,23 @@ _STRUCTURE = {
     "post_training.initial": 1e-4,
     "post_training.final": 1e-4,
 }
+# Adam's moments are those of energy and force errors with a weight of 1: with λ_QM = 300 its steps are several
+# times too long for hundreds of windows. So the observables' weight is small instead.
+_WALLED = {
+    "stable.observables.radial_distributions": 0.003,
+    "stable.qm_weight": 1.0,
+    "stable.minimum_distance": 1.25,
+    "stable.f_min": 0.25,
+    "stable.n_cycles": 20,
+    "stable.n_replicas": 4,
+    "stable.n_steps": 80,
+    "stable.record_every": 20,
+    "training.batch_size": 4,
+    "post_training.n_updates": 50,
+    "post_training.final": 2e-5,
+    "post_training.clip_norm": 0.1,
+    "post_training.warmup": 5,
+}
 _HOTTER = {"evaluation.temperature": 700.0, "evaluation.n_steps": 100_000}
 _COLDER = {"evaluation.temperature": 350.0, "evaluation.n_steps": 1_000_000}
 _BY_ULA = {"evaluation.sampler": "ula", "evaluation.n_steps": 50_000, "evaluation.record_every": 50}
@@ -173,6 +190,7 @@ STUDIES = {
                     "training.checkpoint_every": 1000,
                 },
             ),
+            "stable_zbl": Variant("mse_zbl", {**_STRUCTURE, **_WALLED, "zbl.enabled": True}),
             "crmse": Variant("mse", water_crmse.CHANGES),
             # From where the box holds together: what is left to mend are contacts that are too close and,
             # some picoseconds apart, bonds that break.
@@ -202,16 +220,22 @@ STUDIES = {
                 "mse",
                 {
                     "objective": "crmse",
-                    "crmse.weight": 0.001,
+                    "crmse.weight": 0.0005,
+                    "contrastive.fallen_weight": 10.0,
                     "contrastive.sampler": "baoab",
                     "contrastive.n_chains": 16,
                     "contrastive.n_steps": 20,
-                    "contrastive.hotter": (1.4,),
+                    "contrastive.burn_in": 100,
+                    "contrastive.hotter": (),
                     "contrastive.restart_fraction": 0.05,
                     "training.batch_size": 16,
                     "training.log_every": 10,
                     "training.checkpoint_every": 10,
-                    "post_training.n_updates": 200,
+                    "post_training.optimiser": "adam",
+                    "post_training.initial": 5e-4,
+                    "post_training.final": 1e-5,
+                    "post_training.clip_norm": 0.1,
+                    "post_training.n_updates": 250,
                     "post_training.warmup": 20,
                     "post_training.average_decay": 0.98,
                 },
