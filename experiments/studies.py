@@ -105,10 +105,10 @@ _STRUCTURE = {
     "post_training.initial": 1e-4,
     "post_training.final": 1e-4,
 }
-# Adam's moments are those of energy and force errors with a weight of 1: with λ_QM = 300 its steps are several
-# times too long for hundreds of windows. So the observables' weight is small instead.
+# Adam's moments are those of energy and force errors with a weight of 1: with λ_QM = 300 its steps are
+# several times too long for hundreds of windows. So the observables' weight is small instead.
 _WALLED = {
-    "stable.observables.radial_distributions": 0.003,
+    "stable.observables.radial_distributions": 0.02,
     "stable.qm_weight": 1.0,
     "stable.minimum_distance": 1.25,
     "stable.f_min": 0.25,
@@ -118,8 +118,8 @@ _WALLED = {
     "stable.record_every": 20,
     "training.batch_size": 4,
     "post_training.n_updates": 50,
+    "post_training.initial": 3e-4,
     "post_training.final": 2e-5,
-    "post_training.clip_norm": 0.1,
     "post_training.warmup": 5,
 }
 _HOTTER = {"evaluation.temperature": 700.0, "evaluation.n_steps": 100_000}

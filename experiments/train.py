@@ -96,6 +96,12 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
             "weights before StABlE for some %.0f learning windows; expected 0",
             *(schedule.average_decay, 1 / (1 - min(schedule.average_decay, 0.999))),
         )
+    contrasts = config.objective in ("contrastive", "crmse", "crmse_stable")
+    if config.init_from and contrasts and schedule.get("optimiser") == "sgd":
+        binary.LOG.warning(
+            "post_training.optimiser is sgd, of StABlE's published settings: at their rates the contrastive "
+            "term hardly moves the weights; expected adam, with post_training's other defaults of base.py"
+        )
     problem = make_problem(config)
     if config.init_from and schedule.get("max_force_rise") and not len(problem.validation.energies):
         raise ValueError("post_training.max_force_rise is of validation frames; dataset.validation is 0")

@@ -46,6 +46,16 @@ def done(tmp_path_factory):
     return root / "runs", root / "results"
 
 
+@pytest.mark.parametrize("name", list(STUDIES))
+def test_every_post_training_by_crmse_is_by_adam(name, tmp_path):
+    study = STUDIES[name]
+    for variant in study.variants:
+        config = cell_config(study, variant, 950, 0, tmp_path)
+        if config.objective == "crmse":
+            schedule = config.post_training  # some configurations have StABlE's
+            assert schedule.optimiser == "adam" and schedule.warmup and schedule.final < schedule.initial
+
+
 def test_every_evaluation_leaves_a_record(done):
     runs, results = done
     assert sorted(p.name for p in results.iterdir()) == [

@@ -100,6 +100,19 @@ def test_bad_input_is_one_line_that_names_it(changes, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("objective", "optimiser", "told"), [("crmse", "sgd", 1), ("crmse", "adam", 0), ("mse", "sgd", 0)]
+)
+def test_contrastive_training_by_the_schedule_of_stable_is_told_of(
+    pretrained, monkeypatch, objective, optimiser, told
+):
+    said = []
+    monkeypatch.setattr(binary.LOG, "warning", lambda form, *args: said.append(form % args))
+    changes = {"objective": objective, "post_training.optimiser": optimiser, "init_from": str(pretrained[0])}
+    prepare(small(**changes))
+    assert len([line for line in said if "post_training.optimiser is sgd" in line]) == told
+
+
 def test_rmd17_trains_to_its_own_split(data):
     config = rmd17_ethanol.get_config()
     problem = make_problem(config)
