@@ -122,6 +122,7 @@ _WALLED = {
     "post_training.final": 2e-5,
     "post_training.warmup": 5,
 }
+_SHORT = {"eval": {"evaluation.n_steps": 3000}}
 _HOTTER = {"evaluation.temperature": 700.0, "evaluation.n_steps": 100_000}
 _COLDER = {"evaluation.temperature": 350.0, "evaluation.n_steps": 1_000_000}
 _BY_ULA = {"evaluation.sampler": "ula", "evaluation.n_steps": 50_000, "evaluation.record_every": 50}
@@ -189,8 +190,9 @@ STUDIES = {
                     "training.log_every": 250,
                     "training.checkpoint_every": 1000,
                 },
+                _SHORT,
             ),
-            "stable_zbl": Variant("mse_zbl", {**_STRUCTURE, **_WALLED, "zbl.enabled": True}),
+            "stable_zbl": Variant("mse_zbl", {**_STRUCTURE, **_WALLED, "zbl.enabled": True}, _SHORT),
             "crmse": Variant("mse", water_crmse.CHANGES),
             # From where the box holds together: what is left to mend are contacts that are too close and,
             # some picoseconds apart, bonds that break.
