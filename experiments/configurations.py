@@ -30,6 +30,7 @@ _GAINED = {
     "stable.deviation_bins": 0,
     "stable.per_bin": 5,
     "stable.observables.radial_distributions": 0.0,
+    "stable.observables.contacts": 0.0,
 }
 
 _RENAMED = {"nequip.n_radial": "n_hidden", "mace.n_radial": "n_hidden"}

@@ -108,7 +108,8 @@ _STRUCTURE = {
 # Adam's moments are those of energy and force errors with a weight of 1: with λ_QM = 300 its steps are
 # several times too long for hundreds of windows. So the observables' weight is small instead.
 _WALLED = {
-    "stable.observables.radial_distributions": 0.02,
+    "stable.observables.radial_distributions": 0.0,  # of four boxes, it is that of the states they start from
+    "stable.observables.contacts": 0.2,
     "stable.qm_weight": 1.0,
     "stable.minimum_distance": 1.25,
     "stable.f_min": 0.25,
@@ -117,10 +118,10 @@ _WALLED = {
     "stable.n_steps": 80,
     "stable.record_every": 20,
     "training.batch_size": 4,
-    "post_training.n_updates": 50,
-    "post_training.initial": 3e-4,
+    "post_training.n_updates": 24,
+    "post_training.initial": 2e-4,
     "post_training.final": 2e-5,
-    "post_training.warmup": 5,
+    "post_training.warmup": 4,
 }
 _SHORT = {"eval": {"evaluation.n_steps": 3000}}
 _HOTTER = {"evaluation.temperature": 700.0, "evaluation.n_steps": 100_000}

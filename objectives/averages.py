@@ -12,6 +12,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from objectives.angles import angle_distribution, angle_grid, find_angles
+from objectives.contacts import contact_pairs, contacts
 from objectives.ensemble import Observable, Observables
 from objectives.neighbourhoods import Neighbourhoods
 from objectives.observables import bond_lengths, distance_distribution, distance_grid
@@ -56,6 +57,18 @@ def _radial_distributions(system: System) -> Observable:
     return observable
 
 
+def _contacts(system: System) -> Observable:
+    each = _contacts_of_each(system)
+    return lambda positions: jnp.mean(each(positions), axis=0)
+
+
+def _contacts_of_each(system: System) -> Observable:
+    kinds = contact_pairs(system)
+    if not kinds:
+        raise ValueError("observable 'contacts': the system has no two atoms without a bond")
+    return lambda positions: jnp.stack([contacts(positions, pairs, system.cell) for pairs in kinds], axis=-1)
+
+
 def _pairs_to_observe(system: System) -> list[NDArray[np.int64]]:
     if system.cell is None:
         raise ValueError("observable 'radial_distributions' is of periodic boxes; the system has no cell")
@@ -81,10 +94,12 @@ OBSERVABLES: dict[str, Callable[[System], Observable]] = {
     "mean_bond_length": _mean_bond_length,
     "angles": _angles,
     "radial_distributions": _radial_distributions,
+    "contacts": _contacts,
 }
 """Flag name -> builder (system) -> (positions [N, 3]) -> [K]. `distances` is h(r) in 1/Å, 500 bins to
 8 Å; `bond_lengths` in Å, bond by bond; `mean_bond_length` their mean; `angles` the ADF in 1/rad;
-`radial_distributions` g(r) of each pair of elements one after the other, of a box, see `pair_names`."""
+`radial_distributions` g(r) of each pair of elements one after the other, of a box, see `pair_names`;
+`contacts` how many a molecule has of each two elements, see `objectives.contacts`."""
 
 
 def _owners(system: System, atoms: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -128,9 +143,18 @@ def _local_radial_distributions(system: System, atoms: NDArray[np.int64]) -> Obs
     return observable
 
 
+def _local_contacts(system: System, atoms: NDArray[np.int64]) -> Observable:
+    if (np.diff(np.sort(system.molecules[atoms], axis=1), axis=1) != 0).any():
+        raise ValueError("observable 'contacts': expected molecules as neighbourhoods")
+    order = np.unique(system.molecules, return_inverse=True)[1][atoms[:, 0]]
+    each = _contacts_of_each(system)
+    return lambda positions: each(positions)[order]
+
+
 LOCAL_OBSERVABLES: dict[str, Callable[[System, NDArray[np.int64]], Observable]] = {
     "mean_bond_length": _local_mean_bond_length,
     "radial_distributions": _local_radial_distributions,
+    "contacts": _local_contacts,
 }
 """Flag name -> builder (system, atoms [B, n] of neighbourhoods) -> (positions [N, 3]) -> [B, K], whose mean
 over neighbourhoods is the observable above; `radial_distributions` of the pairs that a molecule is in."""

@@ -131,6 +131,7 @@ def get_config() -> ConfigDict:
             "mean_bond_length": 0.0,
             "angles": 0.0,
             "radial_distributions": 0.0,  # by elements, of a box
+            "contacts": 0.0,  # of atoms without a bond that come too close
         }
     )
     config.stable.estimator = "global"  # global | local: each molecule is a sample, with its atoms' energies
@@ -145,7 +146,10 @@ def get_config() -> ConfigDict:
     config.stable.cross_fitted = True  # two halves of the replicas; without, the noise of the means biases
     config.stable.max_uses = 1  # updates from one simulation, by reweighting
     config.stable.min_effective = 0.5  # effective share of the samples that this needs
-    config.stable.qm_weight = 10.0  # λ_QM, on the energy and force errors above
+    # λ_QM, on the energy and force errors above. Adam takes over moments of these errors with a weight of 1:
+    # a λ_QM far above that makes its steps several times too long for hundreds of windows, where the same
+    # loss with λ_QM = 1 and observables' weights as much smaller does not.
+    config.stable.qm_weight = 10.0
     config.stable.plateau_patience = 10  # learning windows
     config.stable.plateau_factor = 0.2
 

@@ -1,0 +1,66 @@
+"""Close contacts: atoms without a bond that stand nearer to one another than a sound sample's do.
+
+A potential's holes are often such contacts. Their numbers say so with less noise than distributions of all
+distances, to which what is sound adds its own.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations_with_replacement
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ase.data.vdw_alvarez import vdw_radii
+from jax import Array
+from numpy.typing import NDArray
+
+from potentials.edges import nearest_image, safe_norm
+from potentials.system import System
+
+REACH = 0.7  # of a contact, in sums of van der Waals radii (Alvarez 2013)
+WIDTH = 0.05  # Å, over which it sets in
+
+
+class Pairs(NamedTuple):
+    """Attributes: atoms [P, 2], without a bond; reach, of their contact, Å; molecules [P, 2], 0 … B − 1."""
+
+    atoms: NDArray[np.int64]
+    reach: float
+    molecules: NDArray[np.int64]
+
+
+def contact_pairs(system: System) -> list[Pairs]:
+    """Pairs of atoms without a bond by their two elements, the heavier first."""
+    n_atoms = len(system.numbers)
+    apart = np.triu(np.ones((n_atoms, n_atoms), bool), k=1)
+    apart[tuple(np.asarray(system.bonds).reshape(-1, 2).T)] = False  # i < j
+    atoms = np.argwhere(apart)
+    elements = -np.sort(-system.numbers[atoms], axis=1)
+    molecules = np.unique(system.molecules, return_inverse=True)[1][atoms]
+    found = []
+    for kind in combinations_with_replacement(sorted(np.unique(system.numbers), reverse=True), 2):
+        own = (elements == kind).all(axis=1)
+        if own.any():
+            found.append(Pairs(atoms[own], float(REACH * vdw_radii[list(kind)].sum()), molecules[own]))
+    return found
+
+
+def contacts(positions: Array, pairs: Pairs, cell: NDArray | None) -> Array:
+    """Close contacts of each molecule, each counted by 1/(1 + exp((r − reach)/width)).
+
+    Args:
+      positions: [N, 3], Å.
+      pairs: of two elements, of B molecules.
+      cell: [3, 3], Å, or None.
+
+    Returns:
+      [B]; one between two molecules is one of either.
+    """
+    steps = positions[pairs.atoms[:, 0]] - positions[pairs.atoms[:, 1]]
+    distances = safe_norm(steps if cell is None else nearest_image(steps, cell))
+    each = jax.nn.sigmoid((pairs.reach - distances) / WIDTH)
+    first, second = pairs.molecules.T
+    of_molecules = jnp.zeros(pairs.molecules.max() + 1, each.dtype).at[first].add(each)
+    return of_molecules.at[second].add(jnp.where(first == second, 0.0, each))
