@@ -19,31 +19,38 @@ from numpy.typing import NDArray
 from potentials.edges import nearest_image, safe_norm
 from potentials.system import System
 
-REACH = 0.7  # of a contact, in sums of van der Waals radii (Alvarez 2013)
+# In sums of van der Waals radii (Alvarez 2013): within a molecule just short of what second neighbours reach.
+REACH_WITHIN, REACH_BETWEEN = 0.6, 0.7
 WIDTH = 0.05  # Å, over which it sets in
 
 
 class Pairs(NamedTuple):
-    """Attributes: atoms [P, 2], without a bond; reach, of their contact, Å; molecules [P, 2], 0 … B − 1."""
+    """Attributes: atoms [P, 2], without a bond; reach, of their contact, Å; molecules [P, 2], theirs, of
+    0 … B − 1; n_molecules, B."""
 
     atoms: NDArray[np.int64]
     reach: float
     molecules: NDArray[np.int64]
+    n_molecules: int
 
 
 def contact_pairs(system: System) -> list[Pairs]:
-    """Pairs of atoms without a bond by their two elements, the heavier first."""
+    """Pairs of atoms without a bond by their elements, the heavier first, between molecules and within."""
     n_atoms = len(system.numbers)
     apart = np.triu(np.ones((n_atoms, n_atoms), bool), k=1)
     apart[tuple(np.asarray(system.bonds).reshape(-1, 2).T)] = False  # i < j
     atoms = np.argwhere(apart)
     elements = -np.sort(-system.numbers[atoms], axis=1)
-    molecules = np.unique(system.molecules, return_inverse=True)[1][atoms]
+    labels, molecule = np.unique(system.molecules, return_inverse=True)
+    molecules = molecule[atoms]
+    within = molecules[:, 0] == molecules[:, 1]
     found = []
     for kind in combinations_with_replacement(sorted(np.unique(system.numbers), reverse=True), 2):
-        own = (elements == kind).all(axis=1)
-        if own.any():
-            found.append(Pairs(atoms[own], float(REACH * vdw_radii[list(kind)].sum()), molecules[own]))
+        for share, place in ((REACH_BETWEEN, ~within), (REACH_WITHIN, within)):
+            own = (elements == kind).all(axis=1) & place
+            if own.any():
+                reach = share * float(vdw_radii[list(kind)].sum())
+                found.append(Pairs(atoms[own], reach, molecules[own], len(labels)))
     return found
 
 
@@ -52,7 +59,7 @@ def contacts(positions: Array, pairs: Pairs, cell: NDArray | None) -> Array:
 
     Args:
       positions: [N, 3], Å.
-      pairs: of two elements, of B molecules.
+      pairs: of two elements.
       cell: [3, 3], Å, or None.
 
     Returns:
@@ -62,5 +69,5 @@ def contacts(positions: Array, pairs: Pairs, cell: NDArray | None) -> Array:
     distances = safe_norm(steps if cell is None else nearest_image(steps, cell))
     each = jax.nn.sigmoid((pairs.reach - distances) / WIDTH)
     first, second = pairs.molecules.T
-    of_molecules = jnp.zeros(pairs.molecules.max() + 1, each.dtype).at[first].add(each)
+    of_molecules = jnp.zeros(pairs.n_molecules, each.dtype).at[first].add(each)
     return of_molecules.at[second].add(jnp.where(first == second, 0.0, each))
