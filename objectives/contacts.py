@@ -1,7 +1,7 @@
-"""Close contacts: atoms without a bond that stand nearer to one another than a sound sample's do.
+"""Close contacts: atoms without a bond that stand nearer to one another than in most sound samples.
 
-A potential's holes are often such contacts. Their numbers say so with less noise than distributions of all
-distances, to which what is sound adds its own.
+A potential's holes are often such contacts, and g(r) or h(r) of few replicas is for the most part that of the
+states they started from.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from potentials.edges import nearest_image, safe_norm
 from potentials.system import System
 
-# In sums of van der Waals radii (Alvarez 2013): within a molecule just short of what second neighbours reach.
-REACH_WITHIN, REACH_BETWEEN = 0.6, 0.7
+# In sums of van der Waals radii (Alvarez 2013), each just short of what sound samples reach: of second
+# neighbours within a molecule, between molecules, and there of hydrogen bonds (to N, O and F).
+REACH_WITHIN, REACH_BETWEEN, REACH_HYDROGEN_BOND = 0.6, 0.7, 0.55
+ACCEPTORS = (7, 8, 9)
 WIDTH = 0.05  # Å, over which it sets in
 
 
@@ -46,7 +48,9 @@ def contact_pairs(system: System) -> list[Pairs]:
     within = molecules[:, 0] == molecules[:, 1]
     found = []
     for kind in combinations_with_replacement(sorted(np.unique(system.numbers), reverse=True), 2):
-        for share, place in ((REACH_BETWEEN, ~within), (REACH_WITHIN, within)):
+        bonding = kind[1] == 1 and kind[0] in ACCEPTORS
+        between = REACH_HYDROGEN_BOND if bonding else REACH_BETWEEN
+        for share, place in ((between, ~within), (REACH_WITHIN, within)):
             own = (elements == kind).all(axis=1) & place
             if own.any():
                 reach = share * float(vdw_radii[list(kind)].sum())
