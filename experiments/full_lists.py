@@ -19,15 +19,18 @@ def roomy_update(
     update: Update, state: TrainState, problem: Problem, limit: int
 ) -> tuple[TrainState, Metrics, Any]:
     """The updates of one jitted call. In a box they are made again, with more room in the neighbour lists,
-    where a list of the objective's chains was full; up to `limit` neighbours, beyond which a chain has
-    collapsed and counts as failed."""
+    where a list of the objective's chains was full, or of an objective without chains the loss is no number;
+    up to `limit` neighbours, beyond which a chain has collapsed and counts as failed."""
     if problem.potential.room_for is None:
         return update(state, problem.train)
     while True:
         begun = jax.tree.map(jnp.copy, state)  # the update takes the state's memory
         done = update(begun, problem.train)
         room = room_in(state.params)
-        if not float(done[1].get(FULL_LIST, 0.0)) > 0 or room >= limit:
+        full = float(done[1].get(FULL_LIST, 0.0)) > 0
+        if not jax.tree.leaves(state.objective):  # of its own frames it may make others
+            full |= not np.isfinite(float(done[1].get("loss", 0.0)))
+        if not full or room >= limit:
             return done
         room = min(int(np.ceil(MARGIN * room)), limit)
         if room == limit:

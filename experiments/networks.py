@@ -22,12 +22,13 @@ from experiments import binary
 from experiments.configs import base
 from experiments.evaluation import test_errors
 from experiments.problem import Problem
-from experiments.starting_points import starting_weights
+from experiments.starting_points import first_state
 from experiments.train import prepare, train
-from experiments.training import Schedule, make_optimiser, make_update, start
+from experiments.training import Schedule, make_optimiser, make_update
 from experiments.weights import load_params
 from objectives import Objective
 from potentials import POTENTIALS
+from potentials.neighbours import room_in
 from potentials.registry import lookup
 from potentials.units import KCAL_PER_MOL
 
@@ -125,7 +126,7 @@ def run(config: ConfigDict, problem: Problem, objective: Objective, seconds: flo
     errors = {key: value for key, value in test_errors(problem, params).items() if key in Row._fields}
     return Row(
         network=config.potential,
-        parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(params)) - room_in(params),
         frames=len(problem.train.energies),
         updates=n_updates,
         seconds=n_updates * budget["each"],
@@ -143,7 +144,7 @@ def seconds_per_update(config: ConfigDict, problem: Problem, objective: Objectiv
         batch_size=config.training.batch_size,
         n_updates=_LOG_EVERY,
     )
-    state = start(jax.random.PRNGKey(0), *starting_weights(config, problem), objective, problem.train)
+    state = first_state(jax.random.PRNGKey(0), config, problem, objective)
     state = jax.block_until_ready(update(state, problem.train)[0])
     calls: list[float] = []
     while len(calls) < _MEASURED_CALLS or sum(calls) < _MEASURED_SECONDS:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from ml_collections import ConfigDict
 
 from experiments import binary
@@ -17,7 +18,8 @@ from experiments.checkpoints import Checkpoints
 from experiments.configs import base
 from experiments.configurations import complete, difference
 from experiments.problem import Problem
-from experiments.training import make_optimiser
+from experiments.training import TrainState, make_optimiser, start
+from objectives import Objective
 from potentials.neighbours import MARGIN, SLOTS, room_in, with_room
 from potentials.torch_weights import read_state_dict, schnet_params, schnet_settings
 
@@ -102,8 +104,25 @@ def starting_weights(config: ConfigDict, problem: Problem) -> tuple[Any, Any]:
     return params, moments
 
 
+def first_state(key: Array, config: ConfigDict, problem: Problem, objective: Objective) -> TrainState:
+    """The state before the first update. Without chains, which go where no frame is, neighbour lists have
+    room for the frames' neighbours and one more: empty places cost as much as others, GemNet's their square.
+
+    Args:
+      key: of the objective and of the batches.
+      config, problem, objective: of the run.
+
+    Raises:
+      ValueError, OSError, ImportError: as `starting_weights`.
+    """
+    state = start(key, *starting_weights(config, problem), objective, problem.train)
+    if jax.tree.leaves(state.objective) or not (seen := data_room(problem, margin=1.0)):
+        return state
+    return with_room(state, min(seen + 1, len(problem.system.numbers) - 1))
+
+
 def data_room(problem: Problem, margin: float = MARGIN) -> int:
-    """Neighbours that the frames of a box want room for, with a margin; 0 for a molecule."""
+    """Neighbours that the frames of a box want room for, times the margin; 0 for a molecule."""
     if problem.potential.room_for is None:
         return 0
     frames = [b.positions for b in (problem.train, problem.validation, problem.test) if len(b.energies)]

@@ -37,18 +37,24 @@ from experiments.reference_trajectories import (
     reference_trajectory,
 )
 from experiments.remarks import closing_remarks, progress_line
-from experiments.starting_points import check_parent, data_room, starting_weights, with_data, with_schedule
+from experiments.starting_points import (
+    check_parent,
+    data_room,
+    first_state,
+    starting_weights,
+    with_data,
+    with_schedule,
+)
 from experiments.training import (
     OPTIMISERS,
     Schedule,
     TrainState,
     make_optimiser,
     make_update,
-    start,
 )
 from experiments.validation import FORCE_ERROR, validation_errors
 from objectives import Objective, make_objective
-from potentials.neighbours import ROOM_LIMIT, with_room
+from potentials.neighbours import ROOM_LIMIT
 from potentials.registry import lookup
 
 CONFIG = config_flags.DEFINE_config_file("config")
@@ -96,11 +102,12 @@ def prepare(config: ConfigDict) -> tuple[Problem, Objective]:
             "weights before StABlE for some %.0f learning windows; expected 0",
             *(schedule.average_decay, 1 / (1 - min(schedule.average_decay, 0.999))),
         )
-    contrasts = config.objective in ("contrastive", "crmse", "crmse_stable")
+    contrasts = config.objective in ("contrastive", "crmse")
     if config.init_from and contrasts and schedule.get("optimiser") == "sgd":
         binary.LOG.warning(
-            "post_training.optimiser is sgd, of StABlE's published settings: at their rates the contrastive "
-            "term hardly moves the weights; expected adam, with post_training's other defaults of base.py"
+            "post_training.optimiser is sgd, as in StABlE's published settings, at a rate of %g: at 0.001 "
+            "chains stay in holes; expected adam, with post_training's other defaults of base.py",
+            schedule.initial,
         )
     problem = make_problem(config)
     if config.init_from and schedule.get("max_force_rise") and not len(problem.validation.energies):
@@ -169,9 +176,7 @@ def _train(
     rise = section.pop("max_force_rise", 0.0)
     schedule = Schedule(**section)
     _, run_key = jax.random.split(jax.random.PRNGKey(config.seed))
-    state = start(run_key, *starting_weights(config, problem), objective, problem.train)
-    if not jax.tree.leaves(state.objective):  # it sees these frames alone, and padding costs K² or K
-        state = with_room(state, data_room(problem, margin=1.0))
+    state = first_state(run_key, config, problem, objective)
     errors = validation_errors(problem)
     before = errors(state.average).get(FORCE_ERROR, math.inf) if config.init_from else math.inf
     limit = (1 + rise) * before if rise else math.inf

@@ -99,7 +99,7 @@ OBSERVABLES: dict[str, Callable[[System], Observable]] = {
 """Flag name -> builder (system) -> (positions [N, 3]) -> [K]. `distances` is h(r) in 1/Å, 500 bins to
 8 Å; `bond_lengths` in Å, bond by bond; `mean_bond_length` their mean; `angles` the ADF in 1/rad;
 `radial_distributions` g(r) of each pair of elements one after the other, of a box, see `pair_names`;
-`contacts` how many a molecule has of each two elements, see `objectives.contacts`."""
+`contacts` how many a molecule has of each two elements with others and within, see `objectives.contacts`."""
 
 
 def _owners(system: System, atoms: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -29,7 +29,7 @@ from potentials.system import System
 SLOTS = "neighbour_slots"
 """Leaf [K] of zeros in the params of a network in a box: K neighbours of an atom at most."""
 MARGIN = 1.25
-"""Room made, over the neighbours seen."""
+"""Room made for chains, over the neighbours seen."""
 ROOM_LIMIT = 2
 """Times the room that the data want, or that a simulation begins with: nothing sound is denser, and a replica
 that wants more has collapsed and must not slow all others."""

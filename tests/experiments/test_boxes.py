@@ -153,6 +153,7 @@ def test_the_calculator_makes_room_and_an_artefact_says_what_it_lacks(argon, tmp
     frame.calc = PotentialCalculator.from_run(tmp_path / "mse")  # up to 6: what wants more has collapsed
     with pytest.raises(CalculationFailed, match="more neighbours"):
         frame.get_potential_energy()
+    assert roomy(problem, with_room(state.average, 6)) == limit
     assert roomy(problem, state.average) == min(int(np.ceil(MARGIN * data_room(problem))), limit)
 
 
@@ -190,12 +191,31 @@ def test_an_update_with_a_full_list_is_made_again_with_room(argon, monkeypatch):
     assert "room for 4 neighbours is the most that is made" in line
 
 
+def test_an_update_without_chains_that_is_no_number_is_made_again_with_room(argon):
+    problem = make_problem(small(argon))
+    params = with_room(problem.potential.init(jax.random.PRNGKey(0)), 3)
+    rooms = []
+
+    def update(state, frames):
+        rooms.append(room_in(state))
+        return state, {"loss": jnp.float32(np.nan if rooms[-1] < needed[0] else 1.0)}, None
+
+    needed = [0]
+    cases = (((), 5, [3, 4, 5]), ((), 9, [3, 4, 5, 7]), (jnp.zeros(1), 5, [3]))
+    for objective, enough, expected in cases:
+        rooms.clear()
+        needed[0] = enough
+        state = TrainState(jnp.int32(4), params, params, (), objective, jax.random.PRNGKey(0))
+        roomy_update(update, state, problem, 7)
+        assert rooms == expected
+
+
 def test_without_chains_there_is_room_for_the_frames_and_no_more(argon, tmp_path):
     problem, state = run(small(argon), tmp_path / "mse")
     every = np.concatenate([b.positions for b in (problem.train, problem.validation, problem.test)])
     room = room_in(state)
-    assert room == problem.potential.room_for(every, 1.0) < data_room(problem)
-    for params, finite in ((state.params, True), (with_room(state.params, room - 1), False)):
+    assert room == min(problem.potential.room_for(every, 1.0) + 1, 7)
+    for params, finite in ((state.params, True), (with_room(state.params, room - 2), False)):
         energies = [problem.potential.energy(params, x) for x in every]
         assert np.isfinite(energies).all() == finite
     config = small(argon, objective="contrastive", init_from=str(tmp_path / "mse"))
@@ -214,6 +234,14 @@ def test_a_checkpoint_remembers_the_room(argon, tmp_path):
     assert room_in(checkpoints.restore(with_room(state, 2))) == 7
     assert room_in(checkpoints.restore_weights(params, moments)) == 7
     checkpoints.close()
+    assert room_in(load_params(tmp_path / "run", problem)) == 7
+
+
+def test_a_run_without_chains_resumes(argon, tmp_path):
+    _, unbroken = run(small(argon), tmp_path / "mse")
+    (tmp_path / "mse" / "checkpoints" / "10").rename(tmp_path / "gone")
+    _, resumed = run(small(argon), tmp_path / "mse")
+    assert_same(resumed, unbroken)
 
 
 def test_bonds_of_a_box_are_those_that_last():

@@ -241,7 +241,7 @@ def test_every_chain_is_checked_before_any_runs(parsed, springs, tmp_path, monke
     def no_pool(*_):
         raise AssertionError("a chain was run")
 
-    monkeypatch.setattr(reference.multiprocessing, "get_context", no_pool)
+    monkeypatch.setattr(reference, "run_jobs", no_pool)
     words = r"chain_003.npz: temperature is 500.0 there, 400.0 asked for"
     given = {
         "output": str(tmp_path / "data.npz"),

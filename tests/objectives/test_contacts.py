@@ -8,7 +8,14 @@ from numpy.testing import assert_allclose
 from scipy.special import expit
 
 from objectives.averages import make_observables
-from objectives.contacts import REACH_BETWEEN, REACH_WITHIN, WIDTH, contact_pairs, contacts
+from objectives.contacts import (
+    REACH_BETWEEN,
+    REACH_HYDROGEN_BOND,
+    REACH_WITHIN,
+    WIDTH,
+    contact_pairs,
+    contacts,
+)
 from objectives.neighbourhoods import one_molecule_each
 from potentials import make_system
 from tests.objectives.test_neighbourhoods import waters
@@ -36,6 +43,24 @@ def test_a_contact_counts_by_its_distance():
         expected = 1 / (1 + np.exp((r - REACH_BETWEEN * 2 * H) / WIDTH))
         found = contacts(jnp.asarray([[0.0, 0, 0], [0, r, 0]]), kind, None)
         assert_allclose(found, [expected] * len(found), rtol=1e-4, atol=1e-12)
+
+
+def test_hydrogen_bonds_are_none():
+    system, _ = waters(4, 12.0)
+    by_reach = {round(k.reach / 1.2, 3) for k in contact_pairs(system)}
+    expected = (REACH_BETWEEN * 3.0, REACH_HYDROGEN_BOND * 2.7, REACH_BETWEEN * 2.4, REACH_WITHIN * 2.4)
+    assert by_reach == {round(r / 1.2, 3) for r in expected}  # O-O, O-H, H-H, and H-H within
+
+
+def test_sound_water_has_hardly_any(data):
+    folder = data / "water_64" / "data_0"
+    positions = np.load(folder / "set.000" / "coord.npy").reshape(-1, 192, 3)
+    cell = np.load(folder / "set.000" / "box.npy")[0].reshape(3, 3)
+    numbers = np.array([8, 1])[np.loadtxt(folder / "type.raw", dtype=int)]
+    system = make_system(numbers, positions[0], 330.0, cell=cell)
+    observable = make_observables({"contacts": 1.0}, system)["contacts"][1]
+    found = np.mean([observable(jnp.asarray(x, jnp.float32)) for x in positions[::10]], axis=0)
+    assert len(found) == 4 and (found < 0.1).all()  # a molecule; of hydrogen bonds there are 3.5
 
 
 def test_of_each_molecule_of_a_box_and_their_mean():
