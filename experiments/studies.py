@@ -109,7 +109,7 @@ _STRUCTURE = {
 # the reason given in base.py.
 _WALLED = {
     "stable.observables.radial_distributions": 0.0,
-    "stable.observables.contacts": 0.2,
+    "stable.observables.contacts": 10.0,
     "stable.qm_weight": 1.0,
     "stable.minimum_distance": 1.25,
     "stable.f_min": 0.25,
@@ -118,9 +118,9 @@ _WALLED = {
     "stable.n_steps": 80,
     "stable.record_every": 20,
     "training.batch_size": 4,
-    "post_training.n_updates": 24,
-    "post_training.initial": 2e-4,
-    "post_training.final": 2e-5,
+    "post_training.n_updates": 18,
+    "post_training.initial": 4e-4,
+    "post_training.final": 4e-5,
     "post_training.warmup": 4,
 }
 _SHORT = {"eval": {"evaluation.n_steps": 1500}}
